@@ -1,0 +1,26 @@
+/* linalg.h - the only door to BLAS and LAPACK.  Row-major throughout. */
+#ifndef KERF_LINALG_H
+#define KERF_LINALG_H
+
+#include <stddef.h>
+
+struct err;
+
+/* C[m][n] = alpha * A[m][k] * B'[k][n] + beta * C, where B is stored as B[n][k] (a weight matrix
+ * of n output rows).  lda, ldb, ldc are row strides in elements. */
+void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                    const float *b, size_t ldb, float beta, float *c, size_t ldc);
+/* C[m][n] = alpha * A[m][k] * B[k][n] + beta * C. */
+void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                    const float *b, size_t ldb, float beta, float *c, size_t ldc);
+/* C[n][n] += X'X for X[n_rows][n] in double; only the lower triangle is written. */
+void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c);
+
+/* Solve A x = b for symmetric positive definite A[n][n] (overwritten by its factor), b in place.
+ * -1 with ERR_DATA when A is not positive definite. */
+int linalg_solve_spd(size_t n, double *a, double *b, struct err *err);
+
+/* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, 1974).  A and b are not changed. */
+int linalg_nnls(size_t m, size_t n, const double *a, const double *b, double *x, struct err *err);
+
+#endif

@@ -1,0 +1,34 @@
+/* stats.h - small statistics on plain arrays.  Inputs are not changed unless said. */
+#ifndef KERF_STATS_H
+#define KERF_STATS_H
+
+#include <stddef.h>
+
+struct rng;
+
+double stats_mean(const double *x, size_t n);
+/* Standard deviation with n - 1; 0 for n < 2. */
+double stats_sd(const double *x, size_t n);
+/* Standard error of the mean of values that come in dependent clusters (sequences):
+ * cluster c holds the mean of size[c] values; weighted, with n_clusters - 1. */
+double stats_cluster_se(const double *cluster_mean, const double *size, size_t n_clusters);
+
+/* Sort ascending, in place. */
+void stats_sort(double *x, size_t n);
+/* Quantile q in [0,1] of `sorted`, linear between order statistics (Hyndman-Fan type 7). */
+double stats_quantile(const double *sorted, size_t n, double q);
+/* Median of `x` (copied and sorted inside). */
+double stats_median(const double *x, size_t n);
+
+/* Distribution-free 95 % interval of the median from order statistics (binomial(n, 1/2)).
+ * For n < 6 no such interval exists: lo = min, hi = max. */
+void stats_median_interval(const double *sorted, size_t n, double *lo, double *hi);
+/* Hodges-Lehmann estimate: median of the pairwise means; with a 95 % interval from the signed
+ * rank distribution (exact up to n = 60, normal beyond).  lo and hi may be NULL. */
+double stats_hodges_lehmann(const double *x, size_t n, double *lo, double *hi);
+
+/* Rank correlations with average ranks for ties, in [-1, 1]; NAN for n < 2 or a constant input. */
+double stats_spearman(const double *x, const double *y, size_t n);
+double stats_kendall(const double *x, const double *y, size_t n); /* tau-b */
+
+#endif
