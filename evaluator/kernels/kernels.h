@@ -1,0 +1,88 @@
+/* kernels.h - the arithmetic that is timed and that quality is measured with.
+ * A kernel set is one instruction set's implementation of every operation below.  The plain C
+ * reference set is always built and is the oracle; a fast set is offered only after it has
+ * reproduced the reference on a fixed input at start-up (kernels_select).  Kernels never allocate,
+ * never check their input and know nothing but pointers and shapes.
+ *
+ * Packed activations.  A weight format fixes what it is multiplied with when activations have
+ * 8 bits (ACT_Q8): the K-quants take Q8_K blocks, the 32-block formats Q8_0 blocks, exactly as in
+ * ggml.  With ACT_FLOAT the packed activation is the float vector itself.
+ *
+ *   Q8_0 block, 34 bytes:  f16 d | int8 q[32]                           x[i] = d * q[i]
+ *   Q8_K block, 292 bytes: f32 d | int8 q[256] | int16 sums[16]         x[i] = d * q[i]
+ *                          sums[j] = q[16j] + ... + q[16j+15], used by formats with a minimum
+ */
+#ifndef KERF_KERNELS_H
+#define KERF_KERNELS_H
+
+#include "space/format.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, N_ISAS }; /* AVX512 means F, BW, VL, DQ and VNNI */
+
+/* Bytes of a packed activation vector of n_in values for (weights, act): n_in * 4 for ACT_FLOAT. */
+size_t kernels_act_bytes(enum format weights, enum act_format act, size_t n_in);
+
+/* Pack x[n_in] for multiplication with rows in a given weight format. */
+typedef void kernel_pack_fn(const float *x, size_t n_in, void *packed);
+
+/* out[c * out_stride + r] = sum_i W[r][i] * x_c[i]  for r < n_rows, c < n_cols.
+ *   w       rows of `row_bytes` bytes each, n_in weights a row (a multiple of the format's block)
+ *   act     n_cols packed activations, act_bytes apart
+ * One column is decode, many are prefill: the set blocks over columns so that a weight block is
+ * unpacked once for several of them. */
+typedef void kernel_matmul_fn(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,
+                              const void *act, size_t act_bytes, size_t n_cols, float *out,
+                              size_t out_stride);
+
+/* y[n] = the weights of one row (or any whole number of blocks) as floats. */
+typedef void kernel_unpack_fn(const void *w, size_t n, float *y);
+
+struct kernels {
+    enum isa isa;
+    const char *name; /* "ref", "avx2", "avx512-vnni" */
+    kernel_pack_fn *pack[N_FORMATS][N_ACT_FORMATS]; /* NULL where the pair makes no sense (float
+                                                       weights with ACT_Q8) */
+    kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];
+    kernel_unpack_fn *unpack[N_FORMATS];
+
+    /* The rest of a decoder layer, on float vectors of length n. */
+    float (*dot)(const float *x, const float *y, size_t n);
+    void (*add_scaled)(float *y, const float *x, float scale, size_t n); /* y += scale * x */
+    /* y = x / sqrt(mean(x^2) + eps) * gain */
+    void (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
+    /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)) */
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+    /* In place: x = exp(x - max) / sum.  Returns log(sum(exp(x))) = max + log(sum). */
+    float (*softmax)(float *x, size_t n);
+    /* Rotate `n_pairs` neighbouring pairs (x[2i], x[2i+1]) by the angles given as
+     * cos_sin[2i], cos_sin[2i+1]. */
+    void (*rope)(float *x, const float *cos_sin, size_t n_pairs);
+};
+
+/* The reference set: always there. */
+const struct kernels *kernels_reference(void);
+
+/* The set for `isa`, or NULL with `err` filled when this machine lacks it (ERR_RESOURCE) or it did
+ * not reproduce the reference on the fixed input (ERR_INTERNAL). */
+const struct kernels *kernels_for(enum isa isa, struct err *err);
+
+/* The fastest set that passes its known-answer test; at worst the reference.  The choice is made
+ * once a process and logged where a set was refused. */
+const struct kernels *kernels_select(void);
+
+const char *isa_name(enum isa isa);
+/* "auto" is not an isa: the caller handles it.  N_ISAS when unknown. */
+enum isa isa_parse(const char *name);
+
+/* f16 and bf16 conversions in plain C, exact and round-to-nearest-even. */
+float kernels_f16_to_f32(uint16_t h);
+uint16_t kernels_f32_to_f16(float f);
+float kernels_bf16_to_f32(uint16_t b);
+uint16_t kernels_f32_to_bf16(float f);
+
+#endif
