@@ -26,10 +26,13 @@ char *file_read(const char *path, size_t max_bytes, size_t *n_bytes, struct err 
 bool file_exists(const char *path);
 
 /* Replace `path` as one step: temporary file beside it, fsync, rename, fsync of the folder.
- * After a failure the old content is still there. */
+ * After a failure the old content is still there and nothing lies beside it.  Devices, pipes and
+ * folders are refused (ERR_CREATE); a folder that cannot be synced after the rename is only logged.
+ * Codes: ERR_CREATE (no such folder...), ERR_PERMISSION, ERR_IO (disk full). */
 int file_replace(const char *path, const void *data, size_t n_bytes, struct err *err);
 
-/* The same in pieces: write to file_draft_stream, then commit or discard exactly once. */
+/* The same in pieces: write to draft.stream, then commit or discard exactly once.  Failed writes
+ * need no check of their own: commit sees them. */
 struct file_draft {
     FILE *stream;
     char path[4096];
