@@ -1,0 +1,84 @@
+/* space.h - the searched set: genes, their levels, and the genome that a level vector stands for.
+ *
+ * Search sees nothing but this: `n_genes` genes with `n_levels[g]` levels each, level 0 the
+ * cheapest, the last the parent's own.  Genes belong to units: attention of layer l is unit 2l, its
+ * FFN unit 2l + 1, and unit 2 * n_layers holds the global ones.  Under `gguf-hetero` and `native`
+ * each unit has its own width gene; under `gguf` width genes are global and each layer has one
+ * keep/drop gene, because that profile wants equal layers.  Every level vector stands for a genome
+ * that is valid under the profile, so nothing that cannot be exported is ever proposed. */
+#ifndef KERF_SPACE_H
+#define KERF_SPACE_H
+
+#include "space/account.h"
+#include "space/genome.h"
+#include "space/profile.h"
+
+enum gene_kind {
+    GENE_KV_GROUPS,  /* attention: groups kept, 0 drops it (where allowed) */
+    GENE_QKV,        /* format of q, k, v */
+    GENE_O,
+    GENE_FFN_WIDTH,  /* 0 drops it */
+    GENE_GATE_UP,
+    GENE_DOWN,
+    GENE_LAYER,      /* gguf: 0 drops the layer */
+    GENE_EMBD        /* format of embedding and head */
+};
+
+#define SPACE_MAX_LEVELS 16
+#define SPACE_MAX_GENES (GEOMETRY_MAX_LAYERS * 6 + 8)
+
+struct gene {
+    enum gene_kind kind;
+    int32_t layer;  /* -1: global */
+    uint32_t unit;
+    uint32_t n_levels;
+    uint32_t value[SPACE_MAX_LEVELS]; /* groups, width, keep flag, or enum format */
+};
+
+/* What the user allows (study.json, "space"). */
+struct space_limits {
+    enum profile profile;
+    enum format types[N_FORMATS]; /* for layer matrices, any order, at least one */
+    uint32_t n_types;
+    enum format embd_types[N_FORMATS];
+    uint32_t n_embd_types;
+    uint32_t min_layers;    /* layers that keep at least one unit, 1..n_layers */
+    bool drop_attn, drop_ffn; /* whether whole units may go */
+    double min_ffn;         /* smallest FFN width as a share of d_ff, (0, 1] */
+    uint32_t ffn_grid;      /* step between widths; 0: geometry_grid */
+    uint32_t kv_groups[8];  /* allowed counts; n_kv_groups 0: the parent's and its half */
+    uint32_t n_kv_groups;
+};
+
+struct space {
+    struct geometry geometry;
+    struct space_limits limits;
+    uint32_t n_genes;
+    uint32_t n_units; /* 2 * n_layers + 1 */
+    struct gene gene[SPACE_MAX_GENES];
+};
+
+/* Build the gene list.  ERR_CONFIG when the limits contradict the geometry or leave nothing. */
+int space_init(struct space *space, const struct geometry *geometry,
+               const struct space_limits *limits, struct err *err);
+
+/* Sensible limits for a geometry: types Q2_K..Q8_0 (or the 32-blocks where rows do not fit),
+ * widths down to 1/4, half the KV groups, half the layers. */
+void space_default_limits(struct space_limits *limits, const struct geometry *geometry,
+                          enum profile profile);
+
+/* Bring `levels` to a vector whose genome is valid and canonical: raises what breaks a limit (too
+ * few layers left), and sets genes without effect (formats of a dropped unit) to level 0, so that
+ * equal models have equal vectors.  Deterministic. */
+void space_repair(const struct space *space, uint8_t *levels);
+
+/* The canonical genome of a level vector (repaired inside). */
+void space_genome(const struct space *space, const uint8_t *levels, struct genome *genome);
+
+/* log10 of the number of level vectors, for people. */
+double space_log10_size(const struct space *space);
+
+/* "blk.3.ffn_down" style name of a gene, for tables. */
+const char *space_gene_name(const struct space *space, uint32_t gene, char text[48]);
+
+#endif

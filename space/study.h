@@ -1,0 +1,84 @@
+/* study.h - the user's config of a study: study.json read, checked, filled and frozen.
+ *
+ * study.json is for people (comments allowed); study.resolved.json is what runs: defaults filled in
+ * and hashes added.  A study that has begun refuses a changed field by name.  Relative paths are
+ * relative to the file. */
+#ifndef KERF_STUDY_H
+#define KERF_STUDY_H
+
+#include "space/base/hash.h"
+#include "space/space.h"
+#include "space/workload.h"
+
+#define STUDY_PATH_MAX 1024
+#define STUDY_MAX_TASKS 16
+
+struct study {
+    char dir[STUDY_PATH_MAX]; /* absolute */
+
+    char model[STUDY_PATH_MAX]; /* absolute path of the parent GGUF */
+    struct hash256 parent;      /* over its tensors; zero until resolved */
+    struct geometry geometry;   /* of the parent; zero until resolved */
+
+    struct space_limits limits;
+
+    char calibration[STUDY_PATH_MAX]; /* text file */
+    uint64_t calibration_tokens;
+    char heldout[STUDY_PATH_MAX];     /* text file that quality is measured on */
+    char separator[64];               /* between documents of a text file; "" = one document */
+    uint32_t sequence;                /* tokens per sequence, context reset after each */
+    uint64_t search_tokens;           /* fidelity of the search */
+    uint64_t final_tokens;            /* fidelity of front members, >= search_tokens */
+    uint64_t sensitivity_tokens;
+    char task[STUDY_MAX_TASKS][STUDY_PATH_MAX]; /* JSONL files */
+    uint32_t n_tasks;
+    uint32_t task_items;              /* items of each task that are scored, 0 = all */
+
+    struct workload decode, prefill;
+    uint32_t threads;                 /* 0 until resolved */
+    uint32_t rounds_min, rounds_max;  /* of a probe */
+    double ci;                        /* wanted half-width of the ratio's interval, e.g. 0.01 */
+
+    uint64_t seed;
+    uint32_t population;
+    uint64_t evals;                   /* stop after so many candidates */
+    double time_s;                    /* stop after so long */
+};
+
+/* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer and the nearest known key;
+ * ERR_MISSING when DIR is no study (remedy: kerf init).  Paths become absolute; existence of the
+ * files is checked. */
+int study_read(struct study *study, const char *dir, struct err *err);
+
+/* Fields that only the parent and the machine can tell are set by the caller; then this checks the
+ * whole (space not empty, tokens, workloads) and fills what is left. */
+int study_resolve(struct study *study, const struct geometry *geometry,
+                  const struct hash256 *parent, uint32_t n_cores, struct err *err);
+
+/* Write DIR/study.resolved.json if absent; else compare with it: 0, or -1 with ERR_CONFIG naming
+ * the first frozen field that differs, old and new value.  evals and time may always change. */
+int study_freeze(const struct study *study, struct err *err);
+
+/* Read the frozen config of a study that has begun. */
+int study_read_resolved(struct study *study, const char *dir, struct err *err);
+
+/* SHA-256 over the frozen fields: what an archive belongs to. */
+struct hash256 study_hash(const struct study *study);
+
+/* Write a commented study.json for `kerf init`.  ERR_CREATE when DIR already holds a study. */
+struct study_template {
+    const char *model;
+    const char *calibration;
+    const char *heldout;
+    const char *separator;
+    const char *const *tasks;
+    uint32_t n_tasks;
+    enum profile profile;
+    bool quick; /* small budgets, for the demo and for tests */
+};
+int study_init(const char *dir, const struct study_template *wanted, struct err *err);
+
+/* Path of a file inside the study: study_path(study, "tables/optable.json", buf). */
+const char *study_path(const struct study *study, const char *name, char path[STUDY_PATH_MAX]);
+
+#endif
