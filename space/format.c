@@ -1,4 +1,5 @@
-/* format.c - the table of block formats; the X-list in the header is the only source of its rows. */
+/* format.c - the table of block formats; the X-list in the header is the only source of its rows.
+ */
 #include "space/format.h"
 
 #include <assert.h>
