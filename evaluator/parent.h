@@ -1,0 +1,44 @@
+/* parent.h - the pretrained model as it is on disk: a GGUF of architecture `llama` (or a `deci` or
+ * `llama` file that kerf exported), mapped read-only, its tensors checked against its geometry. */
+#ifndef KERF_PARENT_H
+#define KERF_PARENT_H
+
+#include "evaluator/formats/gguf.h"
+#include "space/base/hash.h"
+#include "space/genome.h"
+
+struct err;
+struct parent;
+
+/* Open and check: known architecture, every tensor there with the right shape and a format kerf
+ * computes with, no unknown tensors that would change the result (rope factors, biases, q/k norms
+ * are refused by name).  ERR_DATA or ERR_MISSING, one clear line. */
+struct parent *parent_open(const char *path, struct err *err);
+void parent_close(struct parent *parent); /* NULL is fine */
+
+const struct geometry *parent_geometry(const struct parent *parent);
+const struct gguf *parent_gguf(const struct parent *parent);
+/* SHA-256 over names, shapes, types and bytes of all tensors in name order; computed on first use.
+ * Metadata may change without changing it. */
+struct hash256 parent_hash(struct parent *parent);
+
+/* The genome that the file itself is: its own formats and widths (for an exported candidate too). */
+void parent_genome(const struct parent *parent, struct genome *genome);
+
+/* Tensors by role; NULL where the file has none (a unit that was dropped). */
+enum tensor_role {
+    TENSOR_ATTN_NORM, TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_O,
+    TENSOR_FFN_NORM, TENSOR_GATE, TENSOR_UP, TENSOR_DOWN, N_TENSOR_ROLES
+};
+const struct gguf_tensor *parent_tensor(const struct parent *parent, uint32_t layer,
+                                        enum tensor_role role);
+const struct gguf_tensor *parent_embd(const struct parent *parent);
+const struct gguf_tensor *parent_head(const struct parent *parent); /* the embedding when tied */
+const struct gguf_tensor *parent_out_norm(const struct parent *parent);
+/* "attn_q" for TENSOR_Q: the middle of blk.N.attn_q.weight. */
+const char *tensor_role_name(enum tensor_role role);
+
+/* Unpack rows [row0, row0 + n_rows) of a tensor to float, out[n_rows][row_len]. */
+void parent_unpack(const struct gguf_tensor *tensor, size_t row0, size_t n_rows, float *out);
+
+#endif

@@ -1,0 +1,37 @@
+/* quality.h - how far a candidate is from its parent on a token set (methods.md D1, D2).
+ *   KLD_t = sum_v p_v (log p_v - log q_v), p the parent's, q the candidate's distribution at t
+ * Mean and its standard error are clustered by sequence; perplexities are over the same tokens.
+ * Deterministic for a fixed thread count and kernel set. */
+#ifndef KERF_QUALITY_H
+#define KERF_QUALITY_H
+
+#include "evaluator/forward.h"
+#include "evaluator/quality/parent_states.h"
+#include "evaluator/quality/token_set.h"
+
+struct quality {
+    uint32_t n_tokens;              /* predicted ones */
+    double kld, kld_se;             /* nats per token */
+    double kld_p50, kld_p99, kld_max;
+    double nll, nll_se;             /* the candidate's mean negative log likelihood */
+    double parent_nll;
+    double ppl, parent_ppl;         /* exp of those */
+    double ppl_ratio, ppl_ratio_se; /* ppl / parent_ppl, paired */
+    double top1, top1_se;           /* share of tokens where both have the same best token */
+};
+
+/* `parent_head` supplies final norm and head for the parent's log probabilities; `forward` runs the
+ * candidate and is reset.  `tokens`: at most so many of the set (a nested prefix of whole
+ * sequences).  ERR_DATA naming token and layer when the candidate's logits are not finite. */
+int quality_measure(struct forward *forward, const struct model *parent_head,
+                    const struct parent_states *states, const struct token_set *set,
+                    uint32_t tokens, struct quality *quality, struct err *err);
+
+/* The candidate alone: nll and ppl only. */
+int quality_perplexity(struct forward *forward, const struct token_set *set, uint32_t tokens,
+                       struct quality *quality, struct err *err);
+
+/* Exact KLD of two logit rows, in nats; for tests and the decode-path check. */
+double quality_kld(const float *parent_logits, const float *logits, uint32_t n_vocab);
+
+#endif
