@@ -13,14 +13,16 @@ void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, s
 /* C[m][n] = alpha * A[m][k] * B[k][n] + beta * C. */
 void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                     const float *b, size_t ldb, float beta, float *c, size_t ldc);
-/* C[n][n] += X'X for X[n_rows][n] in double; only the lower triangle is written. */
+/* C[n][n] += X'X for X[n_rows][n] in double; only the lower triangle is read and written. */
 void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c);
 
-/* Solve A x = b for symmetric positive definite A[n][n] (overwritten by its factor), b in place.
- * -1 with ERR_DATA when A is not positive definite. */
+/* Solve A x = b for symmetric positive definite A[n][n], of which the lower triangle is read and
+ * overwritten by its Cholesky factor; b becomes x.
+ * -1 with ERR_DATA when A is not positive definite or something is not finite (A and b are spoilt). */
 int linalg_solve_spd(size_t n, double *a, double *b, struct err *err);
 
-/* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, 1974).  A and b are not changed. */
+/* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems, 1974).
+ * A and b are not changed.  ERR_DATA when a value is not finite; x is written only on success. */
 int linalg_nnls(size_t m, size_t n, const double *a, const double *b, double *x, struct err *err);
 
 #endif

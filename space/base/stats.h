@@ -1,4 +1,5 @@
-/* stats.h - small statistics on plain arrays.  Inputs are not changed unless said. */
+/* stats.h - small statistics on plain arrays.  Inputs are not changed unless said.
+ * Answers are NAN for n = 0, and for those that need memory when there is none. */
 #ifndef KERF_STATS_H
 #define KERF_STATS_H
 
@@ -10,7 +11,8 @@ double stats_mean(const double *x, size_t n);
 /* Standard deviation with n - 1; 0 for n < 2. */
 double stats_sd(const double *x, size_t n);
 /* Standard error of the mean of values that come in dependent clusters (sequences):
- * cluster c holds the mean of size[c] values; weighted, with n_clusters - 1. */
+ * cluster c holds the mean of size[c] values; weighted, with n_clusters - 1 (the linearised ratio
+ * estimator of Cochran, Sampling Techniques).  NAN for n_clusters < 2: one cluster tells nothing. */
 double stats_cluster_se(const double *cluster_mean, const double *size, size_t n_clusters);
 
 /* Sort ascending, in place. */
@@ -24,10 +26,12 @@ double stats_median(const double *x, size_t n);
  * For n < 6 no such interval exists: lo = min, hi = max. */
 void stats_median_interval(const double *sorted, size_t n, double *lo, double *hi);
 /* Hodges-Lehmann estimate: median of the pairwise means; with a 95 % interval from the signed
- * rank distribution (exact up to n = 60, normal beyond).  lo and hi may be NULL. */
+ * rank distribution (exact up to n = 60, normal beyond); for n < 6 lo = min, hi = max.  lo and hi
+ * may be NULL.  Exact selection in O(n) memory.  A NaN among the values makes all three NAN. */
 double stats_hodges_lehmann(const double *x, size_t n, double *lo, double *hi);
 
-/* Rank correlations with average ranks for ties, in [-1, 1]; NAN for n < 2 or a constant input. */
+/* Rank correlations with average ranks for ties, in [-1, 1]; NAN for n < 2, a constant input or a
+ * NaN in it. */
 double stats_spearman(const double *x, const double *y, size_t n);
 double stats_kendall(const double *x, const double *y, size_t n); /* tau-b */
 
