@@ -1,0 +1,57 @@
+/* op_table.h - the time of each distinct operation on this machine, and their sum as prediction.
+ * Weights are streamed from a working set as large as the parent's weights in the op's format, so
+ * that they come from where they come from in real decoding; each entry also says which share of
+ * the read bandwidth of that working set (measured beside it) a decode kernel reaches: below 60 %
+ * the format is labelled kernel-bound wherever its latency is shown. */
+#ifndef KERF_OP_TABLE_H
+#define KERF_OP_TABLE_H
+
+#include "evaluator/kernels/kernels.h"
+#include "evaluator/team.h"
+#include "latency_model/machine.h"
+#include "space/account.h"
+#include "space/space.h"
+
+struct op_table;
+
+struct op_entry {
+    struct op op;        /* count is 1 */
+    double ns;           /* p10 of the accepted samples */
+    double median_ns;
+    uint32_t n_samples;
+    double bandwidth;    /* decode matmuls: bytes of weights per ns; else 0 */
+};
+
+#define OP_TABLE_KERNEL_BOUND 0.60
+
+/* Time every operation that some genome of `space` needs for `workloads`.  Interleaved rounds,
+ * pinned team.  Takes seconds to minutes: `n_rounds` >= 3. */
+struct op_table *op_table_measure(const struct space *space, const struct workload *workloads,
+                                  size_t n_workloads, const struct kernels *kernels,
+                                  struct team *team, const struct device_class *device,
+                                  uint32_t n_rounds, struct err *err);
+void op_table_destroy(struct op_table *table); /* NULL is fine */
+
+/* JSON file, versioned, atomic; load refuses another device class (ERR_RESOURCE) or geometry. */
+int op_table_save(const struct op_table *table, const char *path, struct err *err);
+struct op_table *op_table_load(const char *path, const struct device_class *device,
+                               struct err *err);
+
+size_t op_table_n(const struct op_table *table);
+const struct op_entry *op_table_at(const struct op_table *table, size_t index);
+
+/* Sum over account_ops: ns per token (decode) or per prompt (prefill).  NAN when an op is not in
+ * the table (logged). */
+double op_table_predict(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload);
+/* The share of that sum that unit `unit` of `space` causes (globals: embedding, head, norm). */
+double op_table_unit_ns(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload,
+                        uint32_t unit);
+
+/* Read bandwidth of the working set, bytes per ns, with the table's team. */
+double op_table_read_bandwidth(const struct op_table *table);
+/* Best decode bandwidth share a format reaches over its matmuls (weighted by bytes); NAN unknown. */
+double op_table_bandwidth_share(const struct op_table *table, enum format format);
+
+#endif

@@ -1,0 +1,57 @@
+/* probe.h - measuring how long something takes, so that the answer can be believed (methods.md C3).
+ *
+ * One probe times several items against the first one, the reference: rounds in which every item
+ * runs once in shuffled order, after a warm-up until medians are stationary.  The value of an item
+ * in a round is the ratio of its time to the reference's time of the same round, so that slow drift
+ * of the machine cancels.  A sample is rejected, and counted by cause, when the thread migrated,
+ * was switched out involuntarily more than allowed, the hypervisor stole time, or a fixed spin loop
+ * run beside it was off (clock).  A round counts only where reference and item are both accepted.
+ * Stops when every item's interval is narrower than wanted, or at the cap. */
+#ifndef KERF_PROBE_H
+#define KERF_PROBE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct rng;
+
+#define PROBE_MAX_ROUNDS 256
+#define PROBE_MAX_ITEMS 16
+
+/* What is timed.  `prepare` (may be NULL) runs untimed before each `run`. */
+struct probe_item {
+    int (*prepare)(void *arg, struct err *err);
+    int (*run)(void *arg, struct err *err);
+    void *arg;
+    double n_units; /* the sample is time / n_units: tokens of a decode run, 1 for a prefill */
+};
+
+struct probe_plan {
+    uint32_t warmup_max;             /* rounds; stops earlier when stationary */
+    uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS */
+    double ci;                       /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
+    double max_seconds;              /* of the whole probe, 0 = no limit */
+};
+
+struct probe_rejects {
+    uint32_t migrated, stolen, switched, clock;
+};
+
+struct probe_result {
+    uint32_t n_accepted, n_warmup;
+    struct probe_rejects rejected;
+    double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
+    double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
+    double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
+    double median_lo_ns, median_hi_ns;  /* 95 % interval of the median (order statistics) */
+    double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
+};
+
+/* Items[0] is the reference.  `cpu` is where the calling thread is bound (for migration checks).
+ * 0, or -1 when an item fails or too few samples survive (ERR_RESOURCE: the machine is too noisy,
+ * with the counts by cause). */
+int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
+              int cpu, struct rng *rng, struct probe_result *results, struct err *err);
+
+#endif

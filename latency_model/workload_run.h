@@ -1,0 +1,20 @@
+/* workload_run.h - a workload on a forward pass, as a probe item: context filled untimed, then the
+ * prompt at once (prefill, logits of the last position) or token by token (decode, logits of each,
+ * the next token being the best one as a user's program would do). */
+#ifndef KERF_WORKLOAD_RUN_H
+#define KERF_WORKLOAD_RUN_H
+
+#include "evaluator/forward.h"
+#include "latency_model/probe.h"
+#include "space/workload.h"
+
+struct workload_run {
+    struct forward *forward; /* borrowed; n_ctx >= context + n_tokens */
+    const int32_t *tokens;   /* borrowed; context + n_tokens of them */
+    struct workload workload;
+};
+
+/* The item that times `run` (borrowed while the item lives). */
+struct probe_item workload_run_item(struct workload_run *run);
+
+#endif
