@@ -20,7 +20,8 @@ struct file_map {
 int file_map_open(struct file_map *map, const char *path, struct err *err);
 void file_map_close(struct file_map *map); /* a zeroed struct is fine */
 
-/* The whole file with a NUL appended (not counted in *n_bytes, which may be NULL).  Yours to free. */
+/* The whole file (or pipe) with a NUL appended, which *n_bytes (may be NULL) does not count.  Yours
+ * to free.  NULL with ERR_DATA when it holds more than `max_bytes`. */
 char *file_read(const char *path, size_t max_bytes, size_t *n_bytes, struct err *err);
 
 bool file_exists(const char *path);
@@ -39,7 +40,8 @@ struct file_draft {
     char temp[4096 + 32];
 };
 int file_draft_open(struct file_draft *draft, const char *path, struct err *err);
-int file_draft_commit(struct file_draft *draft, struct err *err); /* -1: discarded, `err` says why */
+/* 0, or -1: the draft is discarded and `err` says why. */
+int file_draft_commit(struct file_draft *draft, struct err *err);
 void file_draft_discard(struct file_draft *draft);
 
 /* Create a folder and its parents; an existing one is fine. */

@@ -18,11 +18,11 @@ void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c);
 
 /* Solve A x = b for symmetric positive definite A[n][n], of which the lower triangle is read and
  * overwritten by its Cholesky factor; b becomes x.
- * -1 with ERR_DATA when A is not positive definite or something is not finite (A and b are spoilt). */
+ * -1 with ERR_DATA when A is not positive definite or a value is not finite; A and b are spoilt. */
 int linalg_solve_spd(size_t n, double *a, double *b, struct err *err);
 
-/* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems, 1974).
- * A and b are not changed.  ERR_DATA when a value is not finite; x is written only on success. */
+/* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems,
+ * 1974).  A and b are not changed.  ERR_DATA when a value is not finite; x is written only on success. */
 int linalg_nnls(size_t m, size_t n, const double *a, const double *b, double *x, struct err *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* log.h - talk on stderr: "kerf[rank] level module: message key=value".
  * stdout belongs to results; everything said about the work goes through here.  The level and the
- * rank are the only global state.  Lines are written with one write(2), so ranks do not mix them. */
+ * rank are the only global state.  Lines are written with one write(2), so ranks do not mix them;
+ * they are cut at 2 KiB and control characters become spaces.  errno is left alone. */
 #ifndef KERF_LOG_H
 #define KERF_LOG_H
 

@@ -1,6 +1,6 @@
 /* rng.h - counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011).
- * A stream is named by (seed, stream) and nothing else, so that proposal i of a study draws the same
- * numbers wherever and whenever it is made.  Plain value, copy freely, no destroy. */
+ * A stream is named by (seed, stream) and nothing else, so that proposal i of a study draws the
+ * same numbers wherever and whenever it is made.  Plain value, copy freely, no destroy. */
 #ifndef KERF_RNG_H
 #define KERF_RNG_H
 

@@ -11,8 +11,8 @@ double stats_mean(const double *x, size_t n);
 /* Standard deviation with n - 1; 0 for n < 2. */
 double stats_sd(const double *x, size_t n);
 /* Standard error of the mean of values that come in dependent clusters (sequences):
- * cluster c holds the mean of size[c] values; weighted, with n_clusters - 1 (the linearised ratio
- * estimator of Cochran, Sampling Techniques).  NAN for n_clusters < 2: one cluster tells nothing. */
+ * cluster c holds the mean of size[c] values; weighted, with n_clusters - 1 (linearised ratio
+ * estimator, Cochran, Sampling Techniques).  NAN for n_clusters < 2: one cluster tells nothing. */
 double stats_cluster_se(const double *cluster_mean, const double *size, size_t n_clusters);
 
 /* Sort ascending, in place. */
