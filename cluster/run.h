@@ -1,0 +1,25 @@
+/* run.h - one `kerf search`, whatever it runs on: alone (master and supervisor in this process),
+ * as a rank of an mpirun, or as the watchdog that starts mpirun by the recipe of mpi.md. */
+#ifndef KERF_RUN_H
+#define KERF_RUN_H
+
+#include "space/study.h"
+
+struct err;
+
+struct run_options {
+    uint64_t evals;        /* 0: the study's */
+    double time_s;         /* 0: the study's */
+    const char *scratch;   /* folder for archive/ and store/, NULL: inside the study */
+    uint32_t threads;      /* of each worker, 0: the study's */
+};
+
+/* Alone.  Exit status of conventions.md section 7. */
+int run_alone(const struct study *study, const struct run_options *options);
+/* A rank: the master when rank 0.  Writes status.json (rank 0) before it ends. */
+int run_rank(const struct study *study, const struct run_options *options);
+/* Start `mpirun -n ranks kerf search ...` with the launch recipe, watch it, clean up after it, and
+ * return the status that status.json tells: never mpirun's own. */
+int run_launch(const struct study *study, const struct run_options *options, uint32_t n_ranks);
+
+#endif
