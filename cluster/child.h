@@ -4,7 +4,7 @@
 #ifndef KERF_CHILD_H
 #define KERF_CHILD_H
 
-#include "cluster/task.h"
+#include "cluster/message.h"
 
 struct err;
 struct child;

@@ -9,7 +9,7 @@
 #ifndef KERF_EVALUATION_H
 #define KERF_EVALUATION_H
 
-#include "cluster/task.h"
+#include "cluster/message.h"
 #include "space/study.h"
 
 struct evaluation_place {

@@ -4,7 +4,7 @@
 #ifndef KERF_LEASE_H
 #define KERF_LEASE_H
 
-#include "cluster/task.h"
+#include "cluster/message.h"
 #include <stdbool.h>
 
 #define LEASE_SUSPECT_S 5.0

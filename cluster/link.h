@@ -6,7 +6,7 @@
 #ifndef KERF_LINK_H
 #define KERF_LINK_H
 
-#include "cluster/task.h"
+#include "cluster/message.h"
 #include <stdbool.h>
 
 struct err;

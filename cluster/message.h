@@ -1,12 +1,12 @@
-/* task.h - what master and workers say to each other: one line of JSON a message, below
- * TASK_MESSAGE_MAX bytes (mpi.md rule 5); anything bigger goes through a file in the study's
+/* message.h - what master and workers say to each other: one line of JSON a message, below
+ * MESSAGE_MAX bytes (mpi.md rule 5); anything bigger goes through a file in the study's
  * spool/ and the message names it.  Every message is untrusted: decoded with checks, a bad one is
  * logged and dropped.
  *
  *   worker -> master   READY {host, cores}   BEAT {lease, phase}   VERDICT {lease, verdict, result}
  *   master -> worker   TASK {lease, attempt, kind, ...}   BEAT   STOP */
-#ifndef KERF_TASK_MESSAGE_H
-#define KERF_TASK_MESSAGE_H
+#ifndef KERF_MESSAGE_H
+#define KERF_MESSAGE_H
 
 #include "results/record.h"
 #include "space/space.h"
@@ -14,8 +14,8 @@
 
 struct err;
 
-#define TASK_MESSAGE_MAX 4000
-#define TASK_RESULT_MAX (256 * 1024) /* what a child may answer */
+#define MESSAGE_MAX 4000
+#define MESSAGE_RESULT_MAX (256 * 1024) /* what a child may answer */
 
 /* What one evaluator child does. */
 enum work_kind {
@@ -57,7 +57,7 @@ struct message {
     uint32_t n_cores;        /* READY */
     char reason[256];        /* VERDICT other than DONE: one line for people */
     char spool[128];         /* VERDICT: file below spool/ with the result, "" when inline */
-    char result[TASK_MESSAGE_MAX]; /* VERDICT DONE: the child's JSON, when it is short enough */
+    char result[MESSAGE_MAX]; /* VERDICT DONE: the child's JSON, when it is short enough */
 };
 
 /* Returns the length, or -1 when it does not fit (ERR_INTERNAL). */
