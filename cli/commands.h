@@ -1,0 +1,22 @@
+/* commands.h - every subcommand of kerf, one file each (cmd_<name>.c). */
+#ifndef KERF_COMMANDS_H
+#define KERF_COMMANDS_H
+
+#include "cli/option.h"
+
+extern const struct command cmd_archive;
+extern const struct command cmd_doctor;
+extern const struct command cmd_export;
+extern const struct command cmd_front;
+extern const struct command cmd_init;
+extern const struct command cmd_query;
+extern const struct command cmd_search;
+extern const struct command cmd_show;
+extern const struct command cmd_status;
+extern const struct command cmd_verify;
+
+/* The evaluator child: not for people, not in `kerf help`.  Branched to at the top of main, before
+ * anything else is set up (mpi.md section 6). */
+int cmd_evaluator(int argc, char **argv);
+
+#endif
