@@ -31,15 +31,19 @@ int train_geometry_check(const struct train_geometry *g, struct err *err)
         const char *name;
         size_t value;
     } fields[] = {
-        {"vocab", g->vocab},           {"dim", g->dim},
-        {"layers", g->n_layers},       {"heads", g->n_heads},
-        {"kv-heads", g->n_kv_heads},   {"head-size", g->head_size},
-        {"ffn", g->ffn},               {"context", g->context},
+        {"vocab", g->vocab},
+        {"dim", g->dim},
+        {"layers", g->n_layers},
+        {"heads", g->n_heads},
+        {"kv-heads", g->n_kv_heads},
+        {"head-size", g->head_size},
+        {"ffn", g->ffn},
+        {"context", g->context},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (fields[i].value < 1 || fields[i].value > limit) {
-            err_set(err, ERR_USAGE, "%s is %zu, expected 1 to %zu", fields[i].name,
-                    fields[i].value, limit);
+            err_set(err, ERR_USAGE, "%s is %zu, expected 1 to %zu", fields[i].name, fields[i].value,
+                    limit);
             return -1;
         }
     }
