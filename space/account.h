@@ -1,6 +1,7 @@
 /* account.h - parameters, bytes and operations of a genome, without a model in memory.
  * A candidate's work is a list of operations: each distinct (kind, format, shape) with how often it
- * happens in one pass.  The latency model times these; their bytes and flops are summed here. */
+ * happens in one pass.  The latency model times these; their bytes and flops are summed here.
+ * Genomes must be canonical (genome_canonicalize) for the geometry that is passed with them. */
 #ifndef KERF_ACCOUNT_H
 #define KERF_ACCOUNT_H
 
@@ -19,33 +20,43 @@ enum op_kind {
 
 struct op {
     enum op_kind kind;
-    enum format format;  /* of the weights; of the KV cache for attention; FORMAT_NONE else */
-    enum act_format act;
-    uint32_t n_out, n_in;
-    uint32_t n_cols;     /* tokens at once: 1 in decode, the prompt length in prefill */
-    uint32_t context;    /* attention: positions before the first column */
-    uint32_t count;      /* how often in one pass */
+    enum format format;   /* of the weights; of the KV cache for attention; FORMAT_NONE else */
+    enum act_format act;  /* of a matmul; ACT_FLOAT else */
+    uint32_t n_out, n_in; /* n_in is 0 where it has no meaning */
+    uint32_t n_cols;      /* tokens at once: 1 in decode, the prompt length in prefill */
+    uint32_t context;     /* attention: positions before the first column; 0 else */
+    uint32_t count;       /* how often in one pass */
 };
 
 #define ACCOUNT_MAX_OPS (GEOMETRY_MAX_LAYERS * 16 + 8)
 
-/* The distinct operations of one pass of `workload`: the whole prompt for prefill (logits of the
- * last position only), one token at the middle of the generated stretch for decode.  Equal ones
- * are merged, order is stable.  Returns their number; `ops` holds ACCOUNT_MAX_OPS. */
+/* The distinct operations of one pass of `workload`, in the order in which the forward pass first
+ * does them: embed; per layer norm, q, k, v (one matmul each), rope on q and on k, attention, o;
+ * norm, gate, up, silu_mul, down; final norm and head.  The sums into the residual stream are part
+ * of o and down.  Prefill takes the whole prompt at once, final norm and head its last position
+ * only; decode is one token at the middle of the generated stretch.  A zero FFN is work like any
+ * other.  Equal ones are merged.  Returns their number; `ops` holds ACCOUNT_MAX_OPS. */
 size_t account_ops(const struct genome *genome, const struct geometry *geometry,
                    const struct workload *workload, struct op *ops);
 bool account_op_equal(const struct op *a, const struct op *b); /* count aside */
 const char *op_kind_name(enum op_kind kind);                   /* "matmul" */
 
+/* Bytes of weights that one operation reads (its KV cache for attention), `count` aside. */
+uint64_t account_op_bytes(const struct op *op, const struct geometry *geometry);
+/* Its arithmetic, `count` aside; a multiply-add is 2.  Per value: norm 4, rope 3, silu_mul 4. */
+double account_op_flops(const struct op *op, const struct geometry *geometry);
+
+/* Weights that stay in memory, norms and zero FFNs included, a tied matrix once. */
 uint64_t account_params(const struct genome *genome, const struct geometry *geometry);
-/* Bytes of all weights that stay in memory, norms included (what a GGUF's tensors take). */
+/* Their bytes: what a GGUF's tensors take, padding aside.  Norms are F32. */
 uint64_t account_weight_bytes(const struct genome *genome, const struct geometry *geometry);
 /* Bytes of weights read for one decoded token: all but the unused rows of the embedding. */
 uint64_t account_bytes_per_token(const struct genome *genome, const struct geometry *geometry);
+/* What one more position takes in the KV cache. */
 uint64_t account_kv_bytes_per_token(const struct genome *genome, const struct geometry *geometry);
-/* Mean bits per weight over all matrices. */
+/* Mean bits per weight over all matrices, norms aside. */
 double account_bits(const struct genome *genome, const struct geometry *geometry);
-/* Multiply-add counted as 2. */
+/* Sum of account_op_flops over one pass of the workload; NAN without memory. */
 double account_flops(const struct genome *genome, const struct geometry *geometry,
                      const struct workload *workload);
 

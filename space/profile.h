@@ -1,11 +1,15 @@
-/* profile.h - what the result must load in, and which genomes that allows (peer.md has the cases,
- * each one loaded and compared).
+/* profile.h - what the result must load in, and which genomes that allows (every rule was found by
+ * building the case, loading it in the stock engine and comparing the logits).
  *   gguf         architecture `llama`: one FFN width and one head count for all layers, layers
  *                dropped whole, any mix of formats
- *   gguf-hetero  architecture `deci`: widths and head counts by layer; layer 0 keeps its attention;
- *                a layer that keeps attention but not its FFN carries a zero FFN of 32 columns,
- *                whose bytes and time are counted
- *   native       anything kerf can run */
+ *   gguf-hetero  architecture `deci`: widths and head counts by layer; the first layer that is left
+ *                keeps its attention, because the loader takes the head size from it; a layer that
+ *                keeps attention but not its FFN carries a zero FFN of 32 columns
+ *                (genome.zero_ffn), whose bytes and time are counted, because the engine would
+ *                throw the attention's output away without one
+ *   native       anything kerf can run
+ * In the gguf profiles a unit's activations follow its weights: ACT_Q8 exactly when at least one of
+ * its matrices is quantized.  The KV format is a run-time flag of the engine and free. */
 #ifndef KERF_PROFILE_H
 #define KERF_PROFILE_H
 
@@ -19,12 +23,16 @@ enum profile { PROFILE_GGUF, PROFILE_GGUF_HETERO, PROFILE_NATIVE, N_PROFILES };
 const char *profile_name(enum profile profile);
 enum profile profile_parse(const char *name); /* N_PROFILES when unknown */
 
-/* Whether a canonical genome loads under the profile; -1 with ERR_CONFIG naming layer and rule.
- * In the gguf profiles activations must follow the weights (act_format_of). */
+/* genome.zero_ffn that the profile wants where an FFN is dropped: PROFILE_ZERO_FFN (or d_ff where
+ * that is smaller) under gguf-hetero, else 0.  Set it before genome_canonicalize, which removes it
+ * again where no layer needs it. */
+uint32_t profile_zero_ffn(enum profile profile, const struct geometry *geometry);
+
+/* Whether a canonical genome loads under the profile; -1 with ERR_CONFIG naming layer and rule. */
 int profile_check(enum profile profile, const struct genome *genome,
                   const struct geometry *geometry, struct err *err);
 
-/* Whether layer `layer` of this genome carries the zero FFN. */
+/* Whether layer `layer` of this genome carries the zero FFN under the profile. */
 bool profile_has_zero_ffn(enum profile profile, const struct genome *genome, uint32_t layer);
 
 #endif

@@ -1,0 +1,61 @@
+#include "space/workload.h"
+
+#include "space/base/err.h"
+#include "tests/tap.h"
+
+static bool round_trips(const char *text)
+{
+    struct workload w;
+    struct err err = {0};
+    char again[32];
+
+    return workload_parse(text, &w, &err) == 0 && strcmp(workload_format(&w, again), text) == 0;
+}
+
+static bool refused(const char *text)
+{
+    struct workload w = {.n_tokens = 77};
+    struct err err = {0};
+
+    return workload_parse(text, &w, &err) == -1 && err.code == ERR_CONFIG && w.n_tokens == 77;
+}
+
+int main(void)
+{
+    static const char *const good[] = {"pp512@b1", "tg128@b1", "tg32@c64@b1", "pp1@c1@b1"};
+    static const char *const bad[] = {"",
+                                      "pp",
+                                      "pp512",
+                                      "512@b1",
+                                      "pp0@b1",
+                                      "pp-1@b1",
+                                      "pp512@b",
+                                      "pp512@b1x",
+                                      "pp 512@b1",
+                                      "tg128@b0",
+                                      "tg128@b2",
+                                      "xx1@b1",
+                                      "pp01@b1",
+                                      "tg1@c@b1",
+                                      "tg1@b1@c1",
+                                      "pp512@b1\n",
+                                      "pp99999999999999999999@b1",
+                                      "PP512@b1"};
+    struct workload w, v;
+
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        ok(round_trips(good[i]), "\"%s\" is read and written again", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ok(refused(bad[i]), "bad workload %zu is refused and changes nothing", i);
+
+    ok(workload_parse("tg32@c64@b1", &w, NULL) == 0 && w.kind == WORKLOAD_DECODE &&
+           w.n_tokens == 32 && w.context == 64 && w.batch == 1,
+       "the parts of tg32@c64@b1 are where they belong");
+    is_text(workload_metric(&w), "tpot_ms", "decode is told per token");
+    ok(workload_parse("tg32@b1", &v, NULL) == 0 && !workload_equal(&w, &v),
+       "another context is another workload");
+    ok(workload_parse("pp32@b1", &w, NULL) == 0 && !workload_equal(&w, &v),
+       "prefill is not decode");
+    is_text(workload_metric(&w), "ttft_ms", "prefill is told for the whole prompt");
+    return tap_done();
+}
