@@ -1,0 +1,23 @@
+/* workshop.h - everything that turns a genome into a model that runs, opened together: the parent,
+ * its calibration, the order in which parts are kept, and the store of compressed variants. */
+#ifndef KERF_WORKSHOP_H
+#define KERF_WORKSHOP_H
+
+#include "evaluator/compression/stitch.h"
+
+struct workshop {
+    struct parent *parent;
+    struct calibration *calibration;
+    struct keep_order order;
+    struct variant_source source;
+    struct store *store;
+};
+
+/* `hash` is the parent's as the study froze it: the calibration must belong to it (ERR_DATA).  That
+ * the file still has this hash is checked once, where a search or an export begins. */
+int workshop_open(struct workshop *shop, const char *model_path,
+                  const struct hash256 *hash, const char *calibration_path,
+                  const char *store_dir, struct err *err);
+void workshop_close(struct workshop *shop); /* a zeroed struct is fine */
+
+#endif
