@@ -5,13 +5,11 @@
  * never check their input and know nothing but pointers and shapes.
  *
  * Packed activations.  A weight format fixes what it is multiplied with when activations have
- * 8 bits (ACT_Q8): the K-quants take Q8_K blocks, the 32-block formats Q8_0 blocks, exactly as in
- * ggml.  With ACT_FLOAT the packed activation is the float vector itself.
- *
- *   Q8_0 block, 34 bytes:  f16 d | int8 q[32]                           x[i] = d * q[i]
- *   Q8_K block, 292 bytes: f32 d | int8 q[256] | int16 sums[16]         x[i] = d * q[i]
- *                          sums[j] = q[16j] + ... + q[16j+15], used by formats with a minimum
- */
+ * 8 bits (ACT_Q8): the K-quants take groups of 256 with an f32 scale, the 32-block formats groups
+ * of 32 with an f16 scale; codes and scales are the numbers of ggml's Q8_K and Q8_0.  Their layout
+ * is the same in every set, for every format of a block size, and private to the kernels
+ * (act_pack.h): x packed for Q4_K serves Q2_K too.  With ACT_FLOAT the packed activation is the
+ * float vector. A value that is not finite makes the products of its group NaN. */
 #ifndef KERF_KERNELS_H
 #define KERF_KERNELS_H
 
@@ -24,7 +22,8 @@ struct err;
 
 enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, N_ISAS }; /* AVX512 means F, BW, VL, DQ and VNNI */
 
-/* Bytes of a packed activation vector of n_in values for (weights, act): n_in * 4 for ACT_FLOAT. */
+/* Bytes of a packed activation vector of n_in values for (weights, act): n_in * 4 for ACT_FLOAT, a
+ * multiple of 64 for ACT_Q8.  Packed vectors are best 64-byte aligned; 4 bytes suffice. */
 size_t kernels_act_bytes(enum format weights, enum act_format act, size_t n_in);
 
 /* Pack x[n_in] for multiplication with rows in a given weight format. */
@@ -44,7 +43,7 @@ typedef void kernel_unpack_fn(const void *w, size_t n, float *y);
 
 struct kernels {
     enum isa isa;
-    const char *name; /* "ref", "avx2", "avx512-vnni" */
+    const char *name;                               /* "ref", "avx2", "avx512-vnni" */
     kernel_pack_fn *pack[N_FORMATS][N_ACT_FORMATS]; /* NULL where the pair makes no sense (float
                                                        weights with ACT_Q8) */
     kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];

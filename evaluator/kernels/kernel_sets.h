@@ -1,0 +1,28 @@
+/* kernel_sets.h - inside the kernels only: how a set is put together and checked.
+ * A set starts as a copy of the reference; each instruction set's files then overwrite the entries
+ * that they do faster, so that a format without a fast kernel still works. */
+#ifndef KERF_KERNEL_SETS_H
+#define KERF_KERNEL_SETS_H
+
+#include "evaluator/kernels/kernels.h"
+
+struct err;
+
+kernel_pack_fn pack_float; /* a copy: ACT_FLOAT of every set */
+
+void matmul_ref_fill(struct kernels *set);
+void layer_ref_fill(struct kernels *set);
+
+/* Each part of the fast sets; to be called only where the processor has the instructions. */
+void int8_avx2_fill(struct kernels *set);
+void float_avx2_fill(struct kernels *set);
+void layer_avx2_fill(struct kernels *set);
+void int8_avx512_fill(struct kernels *set);
+void float_avx512_fill(struct kernels *set);
+void layer_avx512_fill(struct kernels *set);
+
+/* 0 when every entry of `set` reproduces `reference` on a fixed input; -1 with ERR_INTERNAL and
+ * the name of the first entry that does not. */
+int kernels_check(const struct kernels *set, const struct kernels *reference, struct err *err);
+
+#endif

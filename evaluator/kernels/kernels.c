@@ -1,0 +1,124 @@
+/* kernels.c - which kernel set runs here.  A set is built once a process, on first demand, and
+ * offered only when it reproduces the reference (kernels_check.c). */
+#include "evaluator/kernels/act_pack.h"
+#include "evaluator/kernels/kernel_sets.h"
+#include "space/base/err.h"
+#include "space/base/log.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <string.h>
+
+static const char *const isa_names[N_ISAS] = {
+    [ISA_REF] = "ref", [ISA_AVX2] = "avx2", [ISA_AVX512] = "avx512-vnni"};
+
+static struct kernels sets[N_ISAS];
+static struct err refusals[N_ISAS]; /* why a set is not offered; ERR_NONE when it is */
+
+size_t kernels_act_bytes(enum format weights, enum act_format act, size_t n_in)
+{
+    if (act == ACT_FLOAT)
+        return n_in * sizeof(float);
+    assert(format_fits(weights, n_in));
+    return act_pack_bytes(n_in, act_group(weights));
+}
+
+static void build_reference(void)
+{
+    struct kernels *set = &sets[ISA_REF];
+    set->isa = ISA_REF;
+    set->name = isa_names[ISA_REF];
+    matmul_ref_fill(set);
+    layer_ref_fill(set);
+}
+
+const struct kernels *kernels_reference(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, build_reference);
+    return &sets[ISA_REF];
+}
+
+static bool machine_has(enum isa isa)
+{
+    (void)isa;
+    return false;
+}
+
+static void set_fill(enum isa isa, struct kernels *set)
+{
+    (void)isa;
+    (void)set;
+}
+
+static void build(enum isa isa)
+{
+    struct err *err = &refusals[isa];
+    if (!machine_has(isa)) {
+        err_set(err, ERR_RESOURCE, "kernels %s: this processor lacks the instructions",
+                isa_names[isa]);
+        return;
+    }
+    sets[isa] = *kernels_reference();
+    sets[isa].isa = isa;
+    sets[isa].name = isa_names[isa];
+    set_fill(isa, &sets[isa]);
+    if (kernels_check(&sets[isa], kernels_reference(), err) != 0)
+        log_warn("kernels", "%s is not used: %s", isa_names[isa], err->text);
+}
+
+static void build_avx2(void)
+{
+    build(ISA_AVX2);
+}
+
+static void build_avx512(void)
+{
+    build(ISA_AVX512);
+}
+
+const struct kernels *kernels_for(enum isa isa, struct err *err)
+{
+    static pthread_once_t avx2_once = PTHREAD_ONCE_INIT, avx512_once = PTHREAD_ONCE_INIT;
+    switch (isa) {
+    case ISA_REF:
+        return kernels_reference();
+    case ISA_AVX2:
+        pthread_once(&avx2_once, build_avx2);
+        break;
+    case ISA_AVX512:
+        pthread_once(&avx512_once, build_avx512);
+        break;
+    default:
+        assert(!"an instruction set");
+    }
+    if (refusals[isa].code != ERR_NONE) {
+        if (err != NULL)
+            *err = refusals[isa];
+        return NULL;
+    }
+    return &sets[isa];
+}
+
+const struct kernels *kernels_select(void)
+{
+    for (int isa = N_ISAS - 1; isa > ISA_REF; isa--) {
+        const struct kernels *set = kernels_for((enum isa)isa, NULL);
+        if (set != NULL)
+            return set;
+    }
+    return kernels_reference();
+}
+
+const char *isa_name(enum isa isa)
+{
+    return (int)isa >= 0 && isa < N_ISAS ? isa_names[isa] : "none";
+}
+
+enum isa isa_parse(const char *name)
+{
+    for (int isa = 0; isa < N_ISAS; isa++)
+        if (strcmp(isa_names[isa], name) == 0)
+            return (enum isa)isa;
+    return N_ISAS;
+}
