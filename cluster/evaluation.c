@@ -1,0 +1,71 @@
+#include "cluster/evaluation.h"
+#include "cluster/evaluation_parts.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+#include <stdlib.h>
+
+static int dispatch(struct workbench *bench, const struct work *work, cJSON *result,
+                    struct err *err)
+{
+    if (work->kind == WORK_PREPARE)
+        return evaluation_prepare(bench, result, err);
+    if (workbench_open_tables(bench, err) != 0)
+        return -1;
+    if (work->kind == WORK_SENSITIVITY)
+        return evaluation_sensitivity(bench, work->unit, result, err);
+    return evaluation_candidate(bench, work, result, err);
+}
+
+char *evaluation_run(const struct study *study, const struct evaluation_place *place,
+                     const struct work *work, struct err *err)
+{
+    static const char *const kinds[] = {"prepare", "sensitivity", "evaluate"};
+    struct workbench bench;
+    int64_t start_ns = clock_now_ns();
+    if (workbench_open(&bench, study, place, err) != 0)
+        return NULL;
+    char *line = NULL;
+    cJSON *result = cJSON_CreateObject();
+    if (result == NULL) {
+        err_set(err, ERR_MEMORY, "evaluation: out of memory");
+    } else if (dispatch(&bench, work, result, err) == 0) {
+        cJSON_AddStringToObject(result, "kind", kinds[work->kind]);
+        cJSON_AddStringToObject(result, "kernels", bench.kernels->name);
+        cJSON_AddNumberToObject(result, "threads", place->n_threads);
+        cJSON_AddNumberToObject(result, "seconds", (double)(clock_now_ns() - start_ns) * 1e-9);
+        line = cJSON_PrintUnformatted(result);
+        if (line == NULL)
+            err_set(err, ERR_MEMORY, "evaluation: out of memory");
+    }
+    cJSON_Delete(result);
+    workbench_close(&bench);
+    return line;
+}
+
+void evaluation_put_probe(cJSON *result, const char *name, const struct probe_result *probe,
+                          double reference_ns)
+{
+    /* Every time is scaled alike, so that quantiles keep their relation to the median. */
+    double scale = reference_ns > 0 ? reference_ns * probe->ratio_mid / probe->median_ns : 1;
+    bool scaled = reference_ns > 0;
+    cJSON *node = cJSON_AddObjectToObject(result, name);
+    cJSON_AddNumberToObject(node, "median_ns", probe->median_ns * scale);
+    cJSON_AddNumberToObject(node, "lo_ns",
+                            scaled ? reference_ns * probe->ratio_lo : probe->median_lo_ns);
+    cJSON_AddNumberToObject(node, "hi_ns",
+                            scaled ? reference_ns * probe->ratio_hi : probe->median_hi_ns);
+    cJSON_AddNumberToObject(node, "min_ns", probe->min_ns * scale);
+    cJSON_AddNumberToObject(node, "p10_ns", probe->p10_ns * scale);
+    cJSON_AddNumberToObject(node, "p90_ns", probe->p90_ns * scale);
+    cJSON_AddNumberToObject(node, "raw_median_ns", probe->median_ns);
+    cJSON_AddNumberToObject(node, "ratio", probe->ratio_mid);
+    cJSON_AddNumberToObject(node, "ratio_lo", probe->ratio_lo);
+    cJSON_AddNumberToObject(node, "ratio_hi", probe->ratio_hi);
+    cJSON_AddNumberToObject(node, "n_accepted", probe->n_accepted);
+    cJSON_AddNumberToObject(node, "n_warmup", probe->n_warmup);
+    cJSON *rejected = cJSON_AddObjectToObject(node, "rejected");
+    cJSON_AddNumberToObject(rejected, "migrated", probe->rejected.migrated);
+    cJSON_AddNumberToObject(rejected, "stolen", probe->rejected.stolen);
+    cJSON_AddNumberToObject(rejected, "switched", probe->rejected.switched);
+    cJSON_AddNumberToObject(rejected, "clock", probe->rejected.clock);
+}

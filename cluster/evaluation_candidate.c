@@ -1,0 +1,225 @@
+/* evaluation_candidate.c - one candidate: stitched, scored against its parent, and timed against it.
+ * At the final rung more tokens, more rounds, the multiple-choice tasks, and a sample of the KLD
+ * through the decode path, which must agree with the prefill path that scored the rest. */
+#include "cluster/evaluation_parts.h"
+#include "evaluator/quality/task.h"
+#include "space/base/err.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DECODE_CHECK_TOKENS 64
+
+static void put_quality(cJSON *result, const struct quality *quality)
+{
+    cJSON *node = cJSON_AddObjectToObject(result, "quality");
+    cJSON_AddNumberToObject(node, "n_tokens", quality->n_tokens);
+    cJSON_AddNumberToObject(node, "kld", quality->kld);
+    cJSON_AddNumberToObject(node, "kld_se", quality->kld_se);
+    cJSON_AddNumberToObject(node, "kld_p50", quality->kld_p50);
+    cJSON_AddNumberToObject(node, "kld_p99", quality->kld_p99);
+    cJSON_AddNumberToObject(node, "kld_max", quality->kld_max);
+    cJSON_AddNumberToObject(node, "ppl", quality->ppl);
+    cJSON_AddNumberToObject(node, "parent_ppl", quality->parent_ppl);
+    cJSON_AddNumberToObject(node, "ppl_ratio", quality->ppl_ratio);
+    cJSON_AddNumberToObject(node, "ppl_ratio_se", quality->ppl_ratio_se);
+    cJSON_AddNumberToObject(node, "top1", quality->top1);
+    cJSON_AddNumberToObject(node, "top1_se", quality->top1_se);
+}
+
+static int score_tasks(struct workbench *bench, struct forward *forward, cJSON *result,
+                       struct err *err)
+{
+    const struct study *study = bench->study;
+    cJSON *tasks = cJSON_AddArrayToObject(result, "tasks");
+    for (uint32_t i = 0; i < study->n_tasks; i++) {
+        struct task_score score;
+        struct task *task =
+            task_read(study->task[i], bench->tokenizer, study->task_items, err);
+        int status = task != NULL ? task_score(forward, task, &score, err) : -1;
+        if (status == 0) {
+            cJSON *node = cJSON_CreateObject();
+            cJSON_AddItemToArray(tasks, node);
+            cJSON_AddStringToObject(node, "name", task_name(task));
+            cJSON_AddNumberToObject(node, "n", score.n_items);
+            cJSON_AddNumberToObject(node, "guess", task_guess_rate(task));
+            cJSON_AddNumberToObject(node, "acc", score.acc);
+            cJSON_AddNumberToObject(node, "acc_norm", score.acc_norm);
+            cJSON_AddNumberToObject(node, "acc_norm_se", score.acc_norm_se);
+        }
+        task_destroy(task);
+        if (status != 0 || quiet_work_step(bench->quiet, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Mean KLD of the first tokens, decoded one by one, against the parent. */
+static int check_decode_path(struct workbench *bench, struct forward *forward, cJSON *result,
+                             struct err *err)
+{
+    uint32_t begin, end, n_vocab = bench->study->geometry.n_vocab;
+    token_set_sequence(&bench->heldout, 0, &begin, &end);
+    uint32_t n = end - begin < DECODE_CHECK_TOKENS ? end - begin : DECODE_CHECK_TOKENS;
+    struct forward *parent = workbench_forward(bench, bench->parent_model, err);
+    float *logits = malloc((size_t)n_vocab * sizeof *logits);
+    int status = parent != NULL && logits != NULL ? 0 : -1;
+    double sum = 0;
+    forward_reset(forward);
+    for (uint32_t t = begin; status == 0 && t < begin + n; t++) {
+        status = forward_tokens(forward, &bench->heldout.tokens[t], 1, LOGITS_LAST, err);
+        forward_head(parent, parent_states_at(bench->states, t), 1, logits);
+        if (status == 0)
+            sum += quality_kld(logits, forward_logits(forward), n_vocab);
+    }
+    if (status == 0) {
+        cJSON *node = cJSON_AddObjectToObject(result, "decode_path");
+        cJSON_AddNumberToObject(node, "n_tokens", n);
+        cJSON_AddNumberToObject(node, "kld", sum / n);
+    }
+    free(logits);
+    forward_destroy(parent);
+    return status;
+}
+
+/* Everything that may run beside other workers of the node. */
+static int score(struct workbench *bench, struct forward *forward, const struct work *work,
+                 cJSON *result, struct err *err)
+{
+    const struct study *study = bench->study;
+    bool final = work->rung == RUNG_FINAL;
+    struct quality quality;
+    uint64_t tokens = final ? study->final_tokens : study->search_tokens;
+    if (quality_measure(forward, bench->parent_model, bench->states, &bench->heldout,
+                        (uint32_t)tokens, &quality, err) != 0)
+        return -1;
+    put_quality(result, &quality);
+    if (!final)
+        return 0;
+    if (score_tasks(bench, forward, result, err) != 0)
+        return -1;
+    return check_decode_path(bench, forward, result, err);
+}
+
+static void put_samples(cJSON *samples, const char *name, const struct probe_result *probe)
+{
+    cJSON *array = cJSON_AddArrayToObject(samples, name);
+    for (uint32_t i = 0; i < probe->n_accepted; i++) {
+        /* Microseconds with a resolution of 0.1 ns keep the line short. */
+        cJSON_AddItemToArray(array, cJSON_CreateNumber(round(probe->sample_ns[i] * 10) / 10));
+    }
+}
+
+static int time_candidate(struct workbench *bench, struct forward *candidate,
+                          const struct work *work, cJSON *result, struct err *err)
+{
+    struct forward *reference = workbench_forward(bench, bench->parent_model, err);
+    struct probe_pair *pair = calloc(2, sizeof *pair);
+    int status = -1;
+    if (pair == NULL)
+        err_set(err, ERR_MEMORY, "probe: out of memory");
+    else if (reference != NULL)
+        status = workbench_probe(bench, reference, candidate, bench->study->rounds_min,
+                                 work->rung == RUNG_FINAL ? bench->study->rounds_max
+                                                          : (bench->study->rounds_min +
+                                                             bench->study->rounds_max) / 2,
+                                 work->sequence + 1, pair, err);
+    if (status == 0) {
+        evaluation_put_probe(result, "decode", &pair[0].candidate, bench->reference_ns[0]);
+        evaluation_put_probe(result, "prefill", &pair[1].candidate, bench->reference_ns[1]);
+        cJSON *samples = cJSON_AddObjectToObject(result, "samples");
+        put_samples(samples, "decode", &pair[0].candidate);
+        put_samples(samples, "decode_ref", &pair[0].reference);
+        put_samples(samples, "prefill", &pair[1].candidate);
+        put_samples(samples, "prefill_ref", &pair[1].reference);
+    }
+    free(pair);
+    forward_destroy(reference);
+    return status;
+}
+
+static void put_formats_bound(const struct workbench *bench, const struct genome *genome,
+                              cJSON *result)
+{
+    uint32_t bound = 0;
+    for (int format = 0; format < N_FORMATS; format++) {
+        bool used = genome->embd == (enum format)format || genome->head == (enum format)format;
+        for (uint32_t l = 0; l < genome->n_layers; l++) {
+            used |= genome->attn[l].kv_groups > 0 && (genome->attn[l].qkv == (enum format)format ||
+                                                      genome->attn[l].o == (enum format)format);
+            used |= genome->ffn[l].width > 0 && (genome->ffn[l].gate_up == (enum format)format ||
+                                                 genome->ffn[l].down == (enum format)format);
+        }
+        if (used && op_table_bandwidth_share(bench->ops, (enum format)format) <
+                        OP_TABLE_KERNEL_BOUND)
+            bound |= 1u << format;
+    }
+    cJSON_AddNumberToObject(result, "kernel_bound", bound);
+}
+
+static void put_account(const struct workbench *bench, const struct genome *genome,
+                        cJSON *result)
+{
+    const struct geometry *geometry = &bench->study->geometry;
+    double decode = op_table_predict(bench->ops, genome, geometry, &bench->study->decode);
+    double prefill = op_table_predict(bench->ops, genome, geometry, &bench->study->prefill);
+    cJSON *node = cJSON_AddObjectToObject(result, "predicted");
+    if (isfinite(decode))
+        cJSON_AddNumberToObject(node, "decode_ns", decode);
+    if (isfinite(prefill))
+        cJSON_AddNumberToObject(node, "prefill_ns", prefill);
+    cJSON_AddNumberToObject(result, "weight_bytes",
+                            (double)account_weight_bytes(genome, geometry));
+    cJSON_AddNumberToObject(result, "kv_bytes_per_token",
+                            (double)account_kv_bytes_per_token(genome, geometry));
+    put_formats_bound(bench, genome, result);
+}
+
+/* The candidate of a work item: the parent itself when it carries no levels. */
+static struct model *candidate_model(struct workbench *bench, const struct work *work,
+                                     struct genome *genome, struct err *err)
+{
+    if (work->n_levels == 0) {
+        parent_genome(bench->parent, genome);
+        return model_of_parent(bench->parent, err);
+    }
+    if (work->n_levels != bench->space->n_genes) {
+        err_set(err, ERR_DATA, "work item with %u levels, the space has %u genes", work->n_levels,
+                bench->space->n_genes);
+        return NULL;
+    }
+    for (uint32_t g = 0; g < work->n_levels; g++)
+        if (work->levels[g] >= bench->space->gene[g].n_levels) {
+            err_set(err, ERR_DATA, "work item: gene %u has no level %u", g, work->levels[g]);
+            return NULL;
+        }
+    space_genome(bench->space, work->levels, genome);
+    return stitch_model(bench->shop.parent, bench->shop.store, genome, err);
+}
+
+int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON *result,
+                         struct err *err)
+{
+    struct genome *genome = malloc(sizeof *genome);
+    if (genome == NULL) {
+        err_set(err, ERR_MEMORY, "evaluation: out of memory");
+        return -1;
+    }
+    struct forward *forward = NULL;
+    struct model *model = NULL;
+    int status = quiet_work_begin(bench->quiet, err);
+    if (status == 0) {
+        model = candidate_model(bench, work, genome, err);
+        forward = model != NULL ? workbench_forward(bench, model, err) : NULL;
+        status = forward != NULL ? score(bench, forward, work, result, err) : -1;
+        quiet_work_end(bench->quiet);
+    }
+    if (status == 0) {
+        put_account(bench, genome, result);
+        status = time_candidate(bench, forward, work, result, err);
+    }
+    forward_destroy(forward);
+    model_destroy(model);
+    free(genome);
+    return status;
+}

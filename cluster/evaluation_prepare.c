@@ -1,0 +1,132 @@
+/* evaluation_prepare.c - what a study needs once: calibration, the parent's states on the held-out
+ * tokens, the op table and the parent's own latency.  Each is a file in tables/, made only when it
+ * is not there, so that a start after a kill makes what is missing. */
+#include "cluster/evaluation_parts.h"
+#include "space/base/err.h"
+#include "space/base/file.h"
+#include "space/base/log.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define OP_TABLE_ROUNDS 5
+#define REFERENCE_ROUNDS_MIN 30
+
+static int make_calibration(struct workbench *bench, const char *path, struct err *err)
+{
+    const struct study *study = bench->study;
+    struct token_set set;
+    if (token_set_read(&set, bench->tokenizer, study->calibration, study->separator,
+                       study->sequence, study->calibration_tokens, 2, err) != 0)
+        return -1;
+    struct calibration *calibration =
+        calibration_of_parent(bench->parent, bench->kernels, bench->team, &set, err);
+    int status = calibration != NULL ? calibration_save(calibration, path, err) : -1;
+    if (status == 0)
+        log_info("prepare", "calibration tokens=%u", set.n_tokens);
+    calibration_destroy(calibration);
+    token_set_fini(&set);
+    return status;
+}
+
+static int ensure_calibration(struct workbench *bench, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    study_path(bench->study, TABLE_CALIBRATION, path);
+    struct calibration *there =
+        calibration_load(path, &bench->study->geometry, &bench->study->parent, NULL);
+    if (there != NULL) {
+        calibration_destroy(there);
+        return 0;
+    }
+    return make_calibration(bench, path, err);
+}
+
+static int ensure_states(struct workbench *bench, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    study_path(bench->study, TABLE_STATES, path);
+    struct parent_states *there =
+        parent_states_open(path, &bench->study->parent, &bench->heldout, NULL);
+    if (there != NULL) {
+        parent_states_close(there);
+        return 0;
+    }
+    log_info("prepare", "parent states tokens=%u", bench->heldout.n_tokens);
+    return parent_states_make(path, &bench->study->parent, bench->parent_model, bench->kernels,
+                              bench->team, &bench->heldout, err);
+}
+
+static int ensure_op_table(struct workbench *bench, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    study_path(bench->study, TABLE_OPS, path);
+    struct op_table *table = op_table_load(path, &bench->device, NULL);
+    if (table == NULL) {
+        struct workload workloads[2] = {bench->study->decode, bench->study->prefill};
+        if (quiet_probe_begin(bench->quiet, err) != 0)
+            return -1;
+        table = op_table_measure(bench->space, workloads, 2, bench->kernels, bench->team,
+                                 &bench->device, OP_TABLE_ROUNDS, err);
+        quiet_probe_end(bench->quiet);
+        if (table == NULL || op_table_save(table, path, err) != 0) {
+            op_table_destroy(table);
+            return -1;
+        }
+        log_info("prepare", "op table ops=%zu", op_table_n(table));
+    }
+    op_table_destroy(table);
+    return 0;
+}
+
+/* The parent against itself: its latency, and a ratio that must be 1 within its interval. */
+static int measure_reference(struct workbench *bench, const char *path, struct err *err)
+{
+    struct forward *a = workbench_forward(bench, bench->parent_model, err);
+    struct forward *b = a != NULL ? workbench_forward(bench, bench->parent_model, err) : NULL;
+    struct probe_pair *pair = calloc(2, sizeof *pair);
+    int status = -1;
+    if (pair == NULL)
+        err_set(err, ERR_MEMORY, "prepare: out of memory");
+    else if (b != NULL)
+        status = workbench_probe(bench, a, b, REFERENCE_ROUNDS_MIN, bench->study->rounds_max, 0,
+                                 pair, err);
+    forward_destroy(b);
+    forward_destroy(a);
+    cJSON *reference = status == 0 ? cJSON_CreateObject() : NULL;
+    if (reference != NULL) {
+        evaluation_put_probe(reference, "decode", &pair[0].candidate, 0);
+        evaluation_put_probe(reference, "prefill", &pair[1].candidate, 0);
+        cJSON *device = cJSON_AddObjectToObject(reference, "device");
+        cJSON_AddStringToObject(device, "name", bench->device.name);
+        cJSON_AddRawToObject(device, "details", bench->device.details);
+        char *text = cJSON_Print(reference);
+        status = text != NULL ? file_replace(path, text, strlen(text), err) : -1;
+        free(text);
+    }
+    cJSON_Delete(reference);
+    free(pair);
+    return status;
+}
+
+int evaluation_prepare(struct workbench *bench, cJSON *result, struct err *err)
+{
+    char path[STUDY_PATH_MAX], device[ID128_HEX];
+    if (file_make_dirs(study_path(bench->study, "tables", path), err) != 0 ||
+        quiet_work_begin(bench->quiet, err) != 0)
+        return -1;
+    int status = ensure_calibration(bench, err);
+    if (status == 0)
+        status = ensure_states(bench, err);
+    quiet_work_end(bench->quiet);
+    if (status != 0 || ensure_op_table(bench, err) != 0)
+        return -1;
+    study_path(bench->study, TABLE_REFERENCE, path);
+    if (!file_exists(path) && measure_reference(bench, path, err) != 0)
+        return -1;
+    id128_hex(bench->device.id, device);
+    cJSON_AddStringToObject(result, "device", bench->device.name);
+    cJSON_AddStringToObject(result, "device_id", device);
+    cJSON_AddNumberToObject(result, "private_cache",
+                            (double)machine_private_cache(bench->machine));
+    return 0;
+}

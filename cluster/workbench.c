@@ -1,0 +1,170 @@
+#include "cluster/workbench.h"
+#include "space/base/config_json.h"
+#include "space/base/err.h"
+#include "space/base/log.h"
+#include "space/base/rng.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Longest context that anything in this study needs. */
+static uint32_t context_needed(const struct study *study)
+{
+    uint32_t n = study->sequence;
+    const struct workload *workload[2] = {&study->decode, &study->prefill};
+    for (int i = 0; i < 2; i++) {
+        uint32_t wanted = workload[i]->context + workload[i]->n_tokens;
+        n = wanted > n ? wanted : n;
+    }
+    return n > study->geometry.n_ctx ? n : study->geometry.n_ctx;
+}
+
+static int open_heldout(struct workbench *bench, struct err *err)
+{
+    const struct study *study = bench->study;
+    return token_set_read(&bench->heldout, bench->tokenizer, study->heldout, study->separator,
+                          study->sequence, study->final_tokens, study->search_tokens, err);
+}
+
+int workbench_open(struct workbench *bench, const struct study *study,
+                   const struct evaluation_place *place, struct err *err)
+{
+    memset(bench, 0, sizeof *bench);
+    bench->study = study;
+    bench->place = place;
+    bench->kernels = kernels_select();
+    bench->machine = machine_load(err);
+    if (bench->machine == NULL)
+        goto undo;
+    machine_device_class(bench->machine, place->n_threads, bench->kernels->name, &bench->device);
+    /* Bind first, then touch memory (design.md section 7). */
+    struct machine_place where = {.machine = bench->machine, .cpu = place->cpu};
+    bench->team = team_create(place->n_threads, machine_place_member, &where, err);
+    bench->quiet = bench->team != NULL ? quiet_open(err) : NULL;
+    bench->parent = bench->quiet != NULL ? parent_open(study->model, err) : NULL;
+    bench->parent_model = bench->parent != NULL ? model_of_parent(bench->parent, err) : NULL;
+    if (bench->parent_model == NULL)
+        goto undo;
+    bench->tokenizer = tokenizer_create(parent_gguf(bench->parent), err);
+    bench->space = bench->tokenizer != NULL ? malloc(sizeof *bench->space) : NULL;
+    if (bench->space == NULL ||
+        space_init(bench->space, &study->geometry, &study->limits, err) != 0 ||
+        open_heldout(bench, err) != 0)
+        goto undo;
+    return 0;
+
+undo:
+    workbench_close(bench);
+    return -1;
+}
+
+/* The parent's two latencies, measured when the study was prepared on this device class. */
+static int open_reference(struct workbench *bench, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    struct config_json json;
+    static const char *const pointer[2] = {"/decode/median_ns", "/prefill/median_ns"};
+    if (config_json_open(&json, study_path(bench->study, TABLE_REFERENCE, path), err) != 0)
+        return -1;
+    int status = 0;
+    for (int i = 0; i < 2; i++) {
+        const cJSON *node = config_json_get(&json, pointer[i]);
+        bench->reference_ns[i] = cJSON_IsNumber(node) ? node->valuedouble : NAN;
+        if (!(bench->reference_ns[i] > 0)) {
+            config_json_error(&json, pointer[i], err, "expected a time in ns; remove the file");
+            status = -1;
+        }
+    }
+    const cJSON *device = config_json_get(&json, "/device/name");
+    if (status == 0 && (!cJSON_IsString(device) ||
+                        strcmp(device->valuestring, bench->device.name) != 0)) {
+        err_set(err, ERR_RESOURCE, "%s: measured on %s, this is %s; latencies of unlike machines "
+                "are not mixed", path, cJSON_IsString(device) ? device->valuestring : "nothing",
+                bench->device.name);
+        status = -1;
+    }
+    config_json_close(&json);
+    return status;
+}
+
+int workbench_open_tables(struct workbench *bench, struct err *err)
+{
+    const struct study *study = bench->study;
+    char path[STUDY_PATH_MAX];
+    if (workshop_open(&bench->shop, study->model, &study->parent,
+                      study_path(study, TABLE_CALIBRATION, path), bench->place->store, err) != 0)
+        return -1;
+    bench->states = parent_states_open(study_path(study, TABLE_STATES, path), &study->parent,
+                                       &bench->heldout, err);
+    if (bench->states == NULL)
+        return -1;
+    bench->ops = op_table_load(study_path(study, TABLE_OPS, path), &bench->device, err);
+    return bench->ops != NULL ? open_reference(bench, err) : -1;
+}
+
+void workbench_close(struct workbench *bench)
+{
+    op_table_destroy(bench->ops);
+    parent_states_close(bench->states);
+    workshop_close(&bench->shop);
+    token_set_fini(&bench->heldout);
+    free(bench->space);
+    tokenizer_destroy(bench->tokenizer);
+    model_destroy(bench->parent_model);
+    parent_close(bench->parent);
+    quiet_close(bench->quiet);
+    team_destroy(bench->team);
+    machine_destroy(bench->machine);
+    memset(bench, 0, sizeof *bench);
+}
+
+struct forward *workbench_forward(const struct workbench *bench, const struct model *model,
+                                  struct err *err)
+{
+    uint32_t n_ctx = context_needed(bench->study);
+    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_ctx < 512 ? n_ctx : 512};
+    return forward_create(model, bench->kernels, bench->team, &options, err);
+}
+
+/* Prompt tokens of a workload: the held-out text itself, so that timing sees real activations. */
+static int probe_workload(struct workbench *bench, struct forward *reference,
+                          struct forward *candidate, const struct workload *workload,
+                          const struct probe_plan *plan, struct rng *rng, struct probe_pair *pair,
+                          struct err *err)
+{
+    uint32_t wanted = workload->context + workload->n_tokens;
+    if (bench->heldout.n_tokens < wanted) {
+        err_set(err, ERR_CONFIG, "latency workload of %u tokens, but the held-out set has %u; "
+                "raise /quality/final/tokens", wanted, bench->heldout.n_tokens);
+        return -1;
+    }
+    struct workload_run run[2] = {{reference, bench->heldout.tokens, *workload},
+                                  {candidate, bench->heldout.tokens, *workload}};
+    struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
+    struct probe_result results[2];
+    if (probe_run(items, 2, plan, bench->place->cpu[0], rng, results, err) != 0)
+        return -1;
+    pair->reference = results[0];
+    pair->candidate = results[1];
+    return 0;
+}
+
+int workbench_probe(struct workbench *bench, struct forward *reference,
+                    struct forward *candidate, uint32_t rounds_min, uint32_t rounds_max,
+                    uint64_t stream, struct probe_pair pair[2], struct err *err)
+{
+    struct rng rng = rng_make(bench->study->seed, stream);
+    struct probe_plan plan = {.warmup_max = 10,
+                              .rounds_min = rounds_min,
+                              .rounds_max = rounds_max,
+                              .ci = bench->study->ci};
+    const struct workload *workload[2] = {&bench->study->decode, &bench->study->prefill};
+    if (quiet_probe_begin(bench->quiet, err) != 0)
+        return -1;
+    int status = 0;
+    for (int i = 0; i < 2 && status == 0; i++)
+        status = probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i],
+                                err);
+    quiet_probe_end(bench->quiet);
+    return status;
+}
