@@ -24,12 +24,12 @@ int config_json_parse(struct config_json *config, const char *path, const char *
                       struct err *err);
 void config_json_close(struct config_json *config); /* a zeroed struct is fine */
 
-/* Line and column (from 1, in characters) of the key or element that `pointer` ("/space/ffn/min", "",
- * RFC 6901) names.  0, or -1 when it is not there. */
+/* Line and column (from 1, in characters) of the key or element that `pointer` (RFC 6901, such as
+ * "/space/ffn/min"; "" is the whole) names.  0, or -1 when it is not there. */
 int config_json_position(const struct config_json *config, const char *pointer, int *line,
                          int *column);
 
-/* ERR_CONFIG "file:line:col: pointer: sentence".  A key that is absent is reported where the nearest
+/* ERR_CONFIG "file:line:col: pointer: sentence".  An absent key is reported where the nearest
  * enclosing value that exists begins. */
 void config_json_error(const struct config_json *config, const char *pointer, struct err *err,
                        const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -1,11 +1,13 @@
-/* linalg.c - the few calls of BLAS and LAPACK that kerf makes. */
+/* linalg.c - the few calls of BLAS and LAPACK that kerf makes.
+ * LAPACK is called by its Fortran names, which OpenBLAS itself carries: the C wrapper library would
+ * pull in whatever BLAS the machine prefers, a threaded one perhaps, beside the serial one here. */
 #include "space/base/linalg.h"
 
 #include "space/base/err.h"
 
 #include <assert.h>
 #include <cblas.h>
-#include <lapacke.h>
+#include <lapack.h>
 #include <limits.h>
 #include <math.h>
 #include <stdbool.h>
@@ -17,6 +19,14 @@ static int int_of(size_t n)
 {
     assert(n <= INT_MAX);
     return (int)n;
+}
+
+static bool all_finite(const double *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
 }
 
 void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
@@ -49,19 +59,20 @@ void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c)
 
 int linalg_solve_spd(size_t n, double *a, double *b, struct err *err)
 {
-    int size = int_of(n);
+    const int one = 1, size = int_of(n);
+    int info = 0;
 
     if (n == 0)
         return 0;
     /* The lower triangle by rows is the upper one by columns: Fortran's order, so no copy. */
-    int info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', size, a, size);
+    LAPACK_dpotrf("U", &size, a, &size, &info);
     if (info > 0) {
         err_set(err, ERR_DATA, "matrix of %d rows is not positive definite (pivot %d)", size, info);
         return -1;
     }
-    if (info == 0)
-        info = LAPACKE_dpotrs(LAPACK_COL_MAJOR, 'U', size, 1, a, size, b, size);
-    if (info != 0) {
+    LAPACK_dpotrs("U", &size, &one, a, &size, b, &size, &info);
+    /* A NaN slips through the pivots; it cannot hide in the answer. */
+    if (info != 0 || !all_finite(b, n)) {
         err_set(err, ERR_DATA, "matrix or right-hand side of %d rows is not finite", size);
         return -1;
     }
@@ -79,9 +90,11 @@ struct nnls {
     double *z;        /* [n], the unconstrained trial */
     double *work_a;   /* [n][m], the chosen columns; LAPACK destroys them */
     double *work_b;   /* [max(m, n)] */
-    int *pivot;       /* [n] */
-    bool *in_set;     /* [n] */
-    bool *refused;    /* [n], columns that entered with a negative trial in this step */
+    double *work;     /* [n_work], LAPACK's own */
+    int n_work;
+    int *pivot;    /* [n] */
+    bool *in_set;  /* [n] */
+    bool *refused; /* [n], columns that entered with a negative trial in this step */
 };
 
 static void nnls_fini(struct nnls *s)
@@ -93,6 +106,7 @@ static void nnls_fini(struct nnls *s)
     free(s->z);
     free(s->work_a);
     free(s->work_b);
+    free(s->work);
     free(s->pivot);
     free(s->in_set);
     free(s->refused);
@@ -111,12 +125,15 @@ static int nnls_init(struct nnls *s, size_t m, size_t n, const double *a)
     s->z = calloc(n, sizeof *s->z);
     s->work_a = calloc(m * n, sizeof *s->work_a);
     s->work_b = calloc(longest, sizeof *s->work_b);
+    /* More than dgelsy's least need, 4 n + 1, and enough for its blocks of 32. */
+    s->n_work = int_of(64 * (n + 1) + 4 * n);
+    s->work = calloc((size_t)s->n_work, sizeof *s->work);
     s->pivot = calloc(n, sizeof *s->pivot);
     s->in_set = calloc(n, sizeof *s->in_set);
     s->refused = calloc(n, sizeof *s->refused);
     if (s->columns == NULL || s->length == NULL || s->residual == NULL || s->x == NULL ||
-        s->z == NULL || s->work_a == NULL || s->work_b == NULL || s->pivot == NULL ||
-        s->in_set == NULL || s->refused == NULL)
+        s->z == NULL || s->work_a == NULL || s->work_b == NULL || s->work == NULL ||
+        s->pivot == NULL || s->in_set == NULL || s->refused == NULL)
         return -1;
     for (size_t j = 0; j < n; j++) {
         for (size_t i = 0; i < m; i++)
@@ -140,7 +157,6 @@ static void nnls_residual(struct nnls *s, const double *b)
 static int nnls_trial(struct nnls *s, const double *b, struct err *err)
 {
     size_t n_chosen = 0, k = 0;
-    int rank = 0;
 
     for (size_t j = 0; j < s->n; j++) {
         s->z[j] = 0;
@@ -151,12 +167,13 @@ static int nnls_trial(struct nnls *s, const double *b, struct err *err)
         return 0;
     memcpy(s->work_b, b, s->m * sizeof *b);
     memset(s->pivot, 0, n_chosen * sizeof *s->pivot);
-    int n_rows = int_of(s->m > n_chosen ? s->m : n_chosen);
-    int info = LAPACKE_dgelsy(LAPACK_COL_MAJOR, int_of(s->m), int_of(n_chosen), 1, s->work_a,
-                              int_of(s->m), s->work_b, n_rows, s->pivot, 1e-13, &rank);
+    const int one = 1, m = int_of(s->m), n = int_of(n_chosen), ldb = m > n ? m : n;
+    const double smallest = 1e-13; /* singular values below this part of the largest count as 0 */
+    int rank = 0, info = 0;
+    LAPACK_dgelsy(&m, &n, &one, s->work_a, &m, s->work_b, &ldb, s->pivot, &smallest, &rank, s->work,
+                  &s->n_work, &info);
     if (info != 0) {
-        err_set(err, info == LAPACK_WORK_MEMORY_ERROR ? ERR_MEMORY : ERR_INTERNAL,
-                "least squares of %zu columns failed (%d)", n_chosen, info);
+        err_set(err, ERR_INTERNAL, "least squares of %d columns failed (%d)", n, info);
         return -1;
     }
     for (size_t j = 0; j < s->n; j++)
@@ -238,14 +255,6 @@ static int nnls_run(struct nnls *s, const double *b, struct err *err)
     }
     err_set(err, ERR_INTERNAL, "non-negative least squares of %zu columns did not settle", s->n);
     return -1;
-}
-
-static bool all_finite(const double *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
 }
 
 int linalg_nnls(size_t m, size_t n, const double *a, const double *b, double *x, struct err *err)

@@ -22,7 +22,8 @@ void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c);
 int linalg_solve_spd(size_t n, double *a, double *b, struct err *err);
 
 /* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems,
- * 1974).  A and b are not changed.  ERR_DATA when a value is not finite; x is written only on success. */
+ * 1974).  A and b are not changed.  ERR_DATA when a value is not finite; x is written only on
+ * success. */
 int linalg_nnls(size_t m, size_t n, const double *a, const double *b, double *x, struct err *err);
 
 #endif
