@@ -1,10 +1,12 @@
 /* space.h - the searched set: genes, their levels, and the genome that a level vector stands for.
  *
  * Search sees nothing but this: `n_genes` genes with `n_levels[g]` levels each, level 0 the
- * cheapest, the last the parent's own.  Genes belong to units: attention of layer l is unit 2l, its
- * FFN unit 2l + 1, and unit 2 * n_layers holds the global ones.  Under `gguf-hetero` and `native`
- * each unit has its own width gene; under `gguf` width genes are global and each layer has one
- * keep/drop gene, because that profile wants equal layers.  Every level vector stands for a genome
+ * cheapest, the last the parent's own (for formats: the finest that is allowed).  What has only one
+ * level is no gene, so n_levels >= 2 everywhere.  Genes belong to units: attention of layer l is
+ * unit 2l, its FFN unit 2l + 1, and unit 2 * n_layers holds the global ones.  Under `gguf-hetero`
+ * and `native` each unit has its own width gene; under `gguf` width genes are global and each layer
+ * has one keep/drop gene (in the unit of its attention), because that profile wants equal layers.
+ * Under `gguf-hetero` layer 0 never drops its attention.  Every level vector stands for a genome
  * that is valid under the profile, so nothing that cannot be exported is ever proposed. */
 #ifndef KERF_SPACE_H
 #define KERF_SPACE_H
@@ -14,25 +16,26 @@
 #include "space/profile.h"
 
 enum gene_kind {
-    GENE_KV_GROUPS,  /* attention: groups kept, 0 drops it (where allowed) */
-    GENE_QKV,        /* format of q, k, v */
+    GENE_KV_GROUPS, /* attention: groups kept, 0 drops it (where allowed) */
+    GENE_QKV,       /* format of q, k, v */
     GENE_O,
-    GENE_FFN_WIDTH,  /* 0 drops it */
+    GENE_FFN_WIDTH, /* 0 drops it */
     GENE_GATE_UP,
     GENE_DOWN,
-    GENE_LAYER,      /* gguf: 0 drops the layer */
-    GENE_EMBD        /* format of embedding and head */
+    GENE_LAYER, /* gguf: 0 drops the layer */
+    GENE_EMBD,  /* format of embedding and head */
+    N_GENE_KINDS
 };
 
 #define SPACE_MAX_LEVELS 16
-#define SPACE_MAX_GENES (GEOMETRY_MAX_LAYERS * 6 + 8)
+#define SPACE_MAX_GENES  (GEOMETRY_MAX_LAYERS * 6 + 8)
 
 struct gene {
     enum gene_kind kind;
-    int32_t layer;  /* -1: global */
+    int32_t layer; /* -1: global */
     uint32_t unit;
-    uint32_t n_levels;
-    uint32_t value[SPACE_MAX_LEVELS]; /* groups, width, keep flag, or enum format */
+    uint32_t n_levels;                /* 2..SPACE_MAX_LEVELS */
+    uint32_t value[SPACE_MAX_LEVELS]; /* groups, width, keep flag, or enum format; ascending */
 };
 
 /* What the user allows (study.json, "space"). */
@@ -42,23 +45,31 @@ struct space_limits {
     uint32_t n_types;
     enum format embd_types[N_FORMATS];
     uint32_t n_embd_types;
-    uint32_t min_layers;    /* layers that keep at least one unit, 1..n_layers */
-    bool drop_attn, drop_ffn; /* whether whole units may go */
-    double min_ffn;         /* smallest FFN width as a share of d_ff, (0, 1] */
-    uint32_t ffn_grid;      /* step between widths; 0: geometry_grid */
-    uint32_t kv_groups[8];  /* allowed counts; n_kv_groups 0: the parent's and its half */
-    uint32_t n_kv_groups;
+    uint32_t min_layers;      /* layers that keep at least one unit, 1..n_layers */
+    bool drop_attn, drop_ffn; /* whether whole units may go; under gguf both or neither */
+    double min_ffn;           /* smallest FFN width as a share of d_ff, (0, 1] */
+    uint32_t ffn_grid;        /* step between widths; 0: geometry_grid */
+    uint32_t kv_groups[8];    /* allowed counts, the parent's own among them */
+    uint32_t n_kv_groups;     /* 0: the parent's and its half */
 };
 
 struct space {
     struct geometry geometry;
-    struct space_limits limits;
+    struct space_limits limits; /* ffn_grid and kv_groups filled in */
     uint32_t n_genes;
-    uint32_t n_units; /* 2 * n_layers + 1 */
+    uint32_t n_units; /* 2 * n_layers + 1; a unit without genes has one choice */
     struct gene gene[SPACE_MAX_GENES];
+    /* Where a choice is made: the gene of (layer, kind), the last row for the global ones, -1 where
+     * there is none; then the global gene speaks, and without one `fixed`. */
+    int32_t gene_of[GEOMETRY_MAX_LAYERS + 1][N_GENE_KINDS];
+    uint32_t fixed[N_GENE_KINDS];
 };
 
-/* Build the gene list.  ERR_CONFIG when the limits contradict the geometry or leave nothing. */
+/* Build the gene list.  ERR_CONFIG when the limits contradict the geometry or leave nothing to
+ * choose; the text begins with the pointer into study.json ("/space/ffn/min: ...") and ends with
+ * the remedy, and the space is then without genes.  Where more widths lie on the grid than a gene
+ * has levels, the step is a multiple of the grid; d_ff is always one of them.  `space` is large
+ * (150 KB): keep it off small stacks. */
 int space_init(struct space *space, const struct geometry *geometry,
                const struct space_limits *limits, struct err *err);
 
@@ -68,12 +79,17 @@ void space_default_limits(struct space_limits *limits, const struct geometry *ge
                           enum profile profile);
 
 /* Bring `levels` to a vector whose genome is valid and canonical: raises what breaks a limit (too
- * few layers left), and sets genes without effect (formats of a dropped unit) to level 0, so that
- * equal models have equal vectors.  Deterministic. */
+ * few layers left: the first dropped ones come back at their smallest width), and puts genes
+ * without effect at level 0 (formats of a dropped unit) or at the lowest level with the same effect
+ * (formats with the same fallback), so that equal models have equal vectors.  A level that does
+ * not exist becomes the highest.  Deterministic, and a second repair changes nothing. */
 void space_repair(const struct space *space, uint8_t *levels);
 
-/* The canonical genome of a level vector (repaired inside). */
+/* The canonical genome of a level vector (repaired inside; `levels` is not changed). */
 void space_genome(const struct space *space, const uint8_t *levels, struct genome *genome);
+
+/* The gene that decides `kind` in `layer` (-1: global), or -1 where nothing is to be decided. */
+int32_t space_gene_of(const struct space *space, enum gene_kind kind, int32_t layer);
 
 /* log10 of the number of level vectors, for people. */
 double space_log10_size(const struct space *space);

@@ -1,0 +1,470 @@
+/* space.c - limits become genes, level vectors become genomes. */
+#include "space/space.h"
+
+#include "space/base/err.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GLOBAL_ROW GEOMETRY_MAX_LAYERS
+
+/* ---- defaults ------------------------------------------------------------------------------- */
+
+void space_default_limits(struct space_limits *limits, const struct geometry *g,
+                          enum profile profile)
+{
+    static const enum format wide[] = {FORMAT_Q2_K, FORMAT_Q3_K, FORMAT_Q4_K,
+                                       FORMAT_Q5_K, FORMAT_Q6_K, FORMAT_Q8_0};
+    static const enum format narrow[] = {FORMAT_IQ4_NL, FORMAT_Q5_0, FORMAT_Q8_0};
+    static const enum format odd[] = {FORMAT_F16};
+    const enum format *types = odd;
+
+    memset(limits, 0, sizeof *limits);
+    limits->profile = profile;
+    limits->n_types = 1;
+    if (g->d_model % 256 == 0)
+        types = wide, limits->n_types = sizeof wide / sizeof wide[0];
+    else if (g->d_model % 32 == 0)
+        types = narrow, limits->n_types = sizeof narrow / sizeof narrow[0];
+    memcpy(limits->types, types, limits->n_types * sizeof types[0]);
+
+    /* Errors of embedding and head touch every token: three levels from 4 bits up are enough. */
+    for (uint32_t i = 0; i < limits->n_types; i++)
+        if (format_bits(types[i]) >= 4.0 && types[i] != FORMAT_Q5_K && types[i] != FORMAT_Q5_0)
+            limits->embd_types[limits->n_embd_types++] = types[i];
+    limits->min_layers = (g->n_layers + 1) / 2;
+    limits->drop_attn = limits->drop_ffn = true;
+    limits->min_ffn = 0.25;
+}
+
+/* ---- checking the limits -------------------------------------------------------------------- */
+
+/* Quantized types that no row of d_model fits would all silently become F16. */
+static int check_types(const char *pointer, const enum format *types, uint32_t n,
+                       const struct geometry *g, struct err *err)
+{
+    if (n < 1 || n > N_FORMATS) {
+        err_set(err, ERR_CONFIG, "%s: expected at least one format, such as \"Q4_K\"", pointer);
+        return -1;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (!format_is_quantized(types[i]) ||
+            format_is_quantized(format_fallback(types[i], g->d_model)))
+            return 0;
+    err_set(err, ERR_CONFIG,
+            "%s: no format of the list fits rows of %u weights, not even by its fallback; add "
+            "\"F16\"",
+            pointer, g->d_model);
+    return -1;
+}
+
+static int check_kv_groups(const struct space_limits *limits, const struct geometry *g,
+                           struct err *err)
+{
+    bool has_own = false;
+
+    for (uint32_t i = 0; i < limits->n_kv_groups; i++) {
+        if (limits->kv_groups[i] < 1 || limits->kv_groups[i] > g->n_kv_heads) {
+            err_set(err, ERR_CONFIG,
+                    "/space/kv_groups/%u: %u groups asked for, the parent has %u; expected counts "
+                    "from 1 to %u",
+                    i, limits->kv_groups[i], g->n_kv_heads, g->n_kv_heads);
+            return -1;
+        }
+        has_own = has_own || limits->kv_groups[i] == g->n_kv_heads;
+    }
+    if (!has_own) {
+        err_set(err, ERR_CONFIG, "/space/kv_groups: the parent's own count is missing; add %u",
+                g->n_kv_heads);
+        return -1;
+    }
+    return 0;
+}
+
+static int check_limits(const struct space_limits *limits, const struct geometry *g,
+                        struct err *err)
+{
+    if ((unsigned)limits->profile >= N_PROFILES) {
+        err_set(err, ERR_CONFIG, "/target/profile: expected gguf, gguf-hetero or native");
+        return -1;
+    }
+    if (check_types("/space/types", limits->types, limits->n_types, g, err) != 0 ||
+        check_types("/space/embedding", limits->embd_types, limits->n_embd_types, g, err) != 0)
+        return -1;
+    if (limits->min_layers < 1 || limits->min_layers > g->n_layers) {
+        err_set(err, ERR_CONFIG,
+                "/space/depth/min: %u layers asked for, the parent has %u; expected 1 to %u",
+                limits->min_layers, g->n_layers, g->n_layers);
+        return -1;
+    }
+    if (limits->profile == PROFILE_GGUF && limits->drop_attn != limits->drop_ffn) {
+        err_set(err, ERR_CONFIG,
+                "/space/drop: profile gguf drops whole layers; list \"attn\" and \"ffn\" or "
+                "neither, or choose profile gguf-hetero");
+        return -1;
+    }
+    if (!(limits->min_ffn > 0.0 && limits->min_ffn <= 1.0)) {
+        err_set(err, ERR_CONFIG,
+                "/space/ffn/min: %g is no share of the FFN width; expected more than 0, at most 1",
+                limits->min_ffn);
+        return -1;
+    }
+    if (limits->ffn_grid < 1 || limits->ffn_grid > g->d_ff) {
+        err_set(err, ERR_CONFIG,
+                "/space/ffn/grid: a step of %u does not fit the parent's FFN of %u; expected 1 to "
+                "%u",
+                limits->ffn_grid, g->d_ff, g->d_ff);
+        return -1;
+    }
+    return check_kv_groups(limits, g, err);
+}
+
+/* ---- levels --------------------------------------------------------------------------------- */
+
+/* The values that a gene can take, ascending. */
+struct levels {
+    uint32_t value[SPACE_MAX_LEVELS];
+    uint32_t n;
+};
+
+static void push(struct levels *levels, uint32_t value)
+{
+    assert(levels->n < SPACE_MAX_LEVELS);
+    levels->value[levels->n++] = value;
+}
+
+static struct levels kv_levels(const struct space_limits *limits, const struct geometry *g)
+{
+    struct levels levels = {.n = 0};
+
+    if (limits->drop_attn && limits->profile != PROFILE_GGUF)
+        push(&levels, 0);
+    for (uint32_t groups = 1; groups <= g->n_kv_heads; groups++) {
+        bool listed = false;
+
+        for (uint32_t i = 0; i < limits->n_kv_groups; i++)
+            listed = listed || limits->kv_groups[i] == groups;
+        if (listed)
+            push(&levels, groups);
+    }
+    return levels;
+}
+
+/* Widths from `least` up to d_ff on a grid of `step`, with d_ff itself; NULL only counts them. */
+static uint32_t list_widths(uint32_t least, uint32_t d_ff, uint32_t grid, uint32_t step,
+                            struct levels *levels)
+{
+    uint32_t below = (d_ff - 1) / grid * grid, n = 0, lowest = 0;
+
+    /* Where d_ff is on the grid, steps are counted from it, else from the first width below. */
+    if (d_ff % grid == 0)
+        below = d_ff > step ? d_ff - step : 0;
+    for (uint32_t w = below; w >= least && w > 0; w -= step < w ? step : w)
+        n++, lowest = w;
+    if (levels != NULL) {
+        for (uint32_t i = 0; i < n; i++)
+            push(levels, lowest + i * step);
+        push(levels, d_ff);
+    }
+    return n + 1;
+}
+
+static struct levels ffn_levels(const struct space_limits *limits, const struct geometry *g)
+{
+    struct levels levels = {.n = 0};
+    uint32_t least = (uint32_t)ceil(limits->min_ffn * g->d_ff - 1e-9);
+    uint32_t step = limits->ffn_grid;
+
+    if (limits->drop_ffn && limits->profile != PROFILE_GGUF)
+        push(&levels, 0);
+    while (list_widths(least, g->d_ff, limits->ffn_grid, step, NULL) > SPACE_MAX_LEVELS - levels.n)
+        step += limits->ffn_grid;
+    list_widths(least, g->d_ff, limits->ffn_grid, step, &levels);
+    return levels;
+}
+
+static bool same_on_rows(enum format a, enum format b, const uint32_t *rows, uint32_t n_rows)
+{
+    for (uint32_t r = 0; r < n_rows; r++)
+        if (format_fallback(a, rows[r]) != format_fallback(b, rows[r]))
+            return false;
+    return true;
+}
+
+/* Formats from the coarsest to the finest; of those that fall to the same on every row that can
+ * occur, the first one.  With a single row the level is what it falls to. */
+static struct levels format_levels(const enum format *types, uint32_t n_types, const uint32_t *rows,
+                                   uint32_t n_rows)
+{
+    struct levels levels = {.n = 0};
+
+    for (enum format f = 0; f < N_FORMATS; f++) {
+        bool listed = false, known = false;
+
+        for (uint32_t i = 0; i < n_types; i++)
+            listed = listed || types[i] == f;
+        for (uint32_t i = 0; i < levels.n; i++)
+            known = known || same_on_rows((enum format)levels.value[i], f, rows, n_rows);
+        if (listed && !known)
+            push(&levels, n_rows == 1 ? format_fallback(f, rows[0]) : f);
+    }
+    return levels;
+}
+
+/* ---- genes ---------------------------------------------------------------------------------- */
+
+static void add_gene(struct space *space, enum gene_kind kind, int32_t layer, uint32_t unit,
+                     const struct levels *levels)
+{
+    struct gene *gene = &space->gene[space->n_genes];
+
+    assert(levels->n >= 1 && space->n_genes < SPACE_MAX_GENES);
+    if (levels->n == 1) {
+        space->fixed[kind] = levels->value[0];
+        return;
+    }
+    *gene = (struct gene){.kind = kind, .layer = layer, .unit = unit, .n_levels = levels->n};
+    memcpy(gene->value, levels->value, sizeof gene->value);
+    space->gene_of[layer < 0 ? GLOBAL_ROW : layer][kind] = (int32_t)space->n_genes++;
+}
+
+/* The row lengths of o, or of down, that the kept levels of a width gene lead to. */
+static uint32_t rows_of(const struct levels *widths, uint32_t scale, uint32_t *rows)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < widths->n; i++)
+        if (widths->value[i] > 0)
+            rows[n++] = widths->value[i] * scale;
+    return n;
+}
+
+static void add_genes(struct space *space)
+{
+    const struct space_limits *limits = &space->limits;
+    const struct geometry *g = &space->geometry;
+    bool uniform = limits->profile == PROFILE_GGUF;
+    uint32_t o_rows[SPACE_MAX_LEVELS], down_rows[SPACE_MAX_LEVELS], n_o, n_down;
+    struct levels kv = kv_levels(limits, g), ffn = ffn_levels(limits, g);
+    struct levels in, o, down, embd;
+    const struct levels keep = {.value = {0, 1}, .n = 2};
+    const uint32_t global_unit = 2 * g->n_layers;
+
+    n_o = rows_of(&kv, g->n_heads / g->n_kv_heads * g->head_dim, o_rows);
+    n_down = rows_of(&ffn, 1, down_rows);
+    in = format_levels(limits->types, limits->n_types, &g->d_model, 1);
+    o = format_levels(limits->types, limits->n_types, o_rows, n_o);
+    down = format_levels(limits->types, limits->n_types, down_rows, n_down);
+    embd = format_levels(limits->embd_types, limits->n_embd_types, &g->d_model, 1);
+
+    for (uint32_t l = 0; l < g->n_layers; l++) {
+        int32_t layer = (int32_t)l;
+
+        if (uniform && limits->drop_attn && limits->min_layers < g->n_layers)
+            add_gene(space, GENE_LAYER, layer, 2 * l, &keep);
+        if (!uniform) {
+            struct levels own = kv;
+
+            /* The loader takes the head size from the first layer. */
+            if (limits->profile == PROFILE_GGUF_HETERO && l == 0 && kv.value[0] == 0) {
+                own.n--;
+                memmove(own.value, own.value + 1, own.n * sizeof own.value[0]);
+            }
+            add_gene(space, GENE_KV_GROUPS, layer, 2 * l, &own);
+        }
+        add_gene(space, GENE_QKV, layer, 2 * l, &in);
+        add_gene(space, GENE_O, layer, 2 * l, &o);
+        if (!uniform)
+            add_gene(space, GENE_FFN_WIDTH, layer, 2 * l + 1, &ffn);
+        add_gene(space, GENE_GATE_UP, layer, 2 * l + 1, &in);
+        add_gene(space, GENE_DOWN, layer, 2 * l + 1, &down);
+    }
+    if (uniform) {
+        add_gene(space, GENE_KV_GROUPS, -1, global_unit, &kv);
+        add_gene(space, GENE_FFN_WIDTH, -1, global_unit, &ffn);
+    }
+    add_gene(space, GENE_EMBD, -1, global_unit, &embd);
+}
+
+int space_init(struct space *space, const struct geometry *geometry,
+               const struct space_limits *limits, struct err *err)
+{
+    struct space_limits filled = *limits;
+    struct geometry checked = *geometry;
+
+    memset(space, 0, sizeof *space);
+    if (geometry_check(&checked, err) != 0)
+        return -1;
+    if (filled.ffn_grid == 0)
+        filled.ffn_grid = geometry_grid(&checked);
+    if (filled.n_kv_groups == 0) {
+        filled.kv_groups[filled.n_kv_groups++] = checked.n_kv_heads;
+        if (checked.n_kv_heads >= 2)
+            filled.kv_groups[filled.n_kv_groups++] = checked.n_kv_heads / 2;
+    }
+    if (check_limits(&filled, &checked, err) != 0)
+        return -1;
+
+    space->geometry = checked;
+    space->limits = filled;
+    space->n_units = 2 * checked.n_layers + 1;
+    memset(space->gene_of, -1, sizeof space->gene_of);
+    space->fixed[GENE_LAYER] = 1;
+    add_genes(space);
+    if (space->n_genes == 0) {
+        err_set(err, ERR_CONFIG,
+                "/space: these limits leave nothing to choose; allow a second format or width");
+        return -1;
+    }
+    return 0;
+}
+
+int32_t space_gene_of(const struct space *space, enum gene_kind kind, int32_t layer)
+{
+    int32_t own = layer < 0 ? -1 : space->gene_of[layer][kind];
+
+    return own >= 0 ? own : space->gene_of[GLOBAL_ROW][kind];
+}
+
+/* ---- level vectors -------------------------------------------------------------------------- */
+
+static uint32_t value_of(const struct space *space, const uint8_t *levels, enum gene_kind kind,
+                         int32_t layer)
+{
+    int32_t gene = space_gene_of(space, kind, layer);
+
+    return gene < 0 ? space->fixed[kind] : space->gene[gene].value[levels[gene]];
+}
+
+/* KV groups (or FFN width) of a layer; 0 when the unit or the layer is dropped. */
+static uint32_t unit_size(const struct space *space, const uint8_t *levels, enum gene_kind kind,
+                          int32_t layer)
+{
+    return value_of(space, levels, GENE_LAYER, layer) ? value_of(space, levels, kind, layer) : 0;
+}
+
+static bool layer_kept(const struct space *space, const uint8_t *levels, int32_t layer)
+{
+    return unit_size(space, levels, GENE_KV_GROUPS, layer) > 0 ||
+           unit_size(space, levels, GENE_FFN_WIDTH, layer) > 0;
+}
+
+/* The lowest level with the same effect on rows of `row` weights; 0 for a unit that is gone. */
+static void settle_format(const struct space *space, uint8_t *levels, enum gene_kind kind,
+                          int32_t layer, uint32_t row)
+{
+    int32_t index = space->gene_of[layer][kind];
+    const struct gene *gene = &space->gene[index < 0 ? 0 : index];
+    uint8_t level = 0;
+
+    if (index < 0)
+        return;
+    if (row > 0) {
+        enum format effect = format_fallback((enum format)gene->value[levels[index]], row);
+
+        while (format_fallback((enum format)gene->value[level], row) != effect)
+            level++;
+    }
+    levels[index] = level;
+}
+
+void space_repair(const struct space *space, uint8_t *levels)
+{
+    const struct geometry *g = &space->geometry;
+    const uint32_t head_columns = g->n_heads / g->n_kv_heads * g->head_dim;
+    const int32_t n_layers = (int32_t)g->n_layers;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < space->n_genes; i++)
+        if (levels[i] >= space->gene[i].n_levels)
+            levels[i] = (uint8_t)(space->gene[i].n_levels - 1);
+
+    /* A dropped layer can come back by its keep gene, or by its FFN, whose level 0 is "dropped". */
+    for (int32_t l = 0; l < n_layers; l++)
+        kept += layer_kept(space, levels, l);
+    for (int32_t l = 0; l < n_layers && kept < space->limits.min_layers; l++) {
+        if (!layer_kept(space, levels, l)) {
+            int32_t keep = space->gene_of[l][GENE_LAYER];
+
+            levels[keep >= 0 ? keep : space->gene_of[l][GENE_FFN_WIDTH]] = 1;
+            kept++;
+        }
+    }
+
+    for (int32_t l = 0; l < n_layers; l++) {
+        uint32_t groups = unit_size(space, levels, GENE_KV_GROUPS, l);
+        uint32_t width = unit_size(space, levels, GENE_FFN_WIDTH, l);
+
+        settle_format(space, levels, GENE_QKV, l, groups > 0 ? g->d_model : 0);
+        settle_format(space, levels, GENE_O, l, groups * head_columns);
+        settle_format(space, levels, GENE_GATE_UP, l, width > 0 ? g->d_model : 0);
+        settle_format(space, levels, GENE_DOWN, l, width);
+    }
+}
+
+void space_genome(const struct space *space, const uint8_t *levels, struct genome *genome)
+{
+    const struct geometry *g = &space->geometry;
+    uint8_t repaired[SPACE_MAX_GENES];
+    int status;
+
+    memcpy(repaired, levels, space->n_genes);
+    space_repair(space, repaired);
+
+    memset(genome, 0, sizeof *genome);
+    genome->n_layers = g->n_layers;
+    genome->kv = FORMAT_F16;
+    genome->embd = genome->head = (enum format)value_of(space, repaired, GENE_EMBD, -1);
+    genome->zero_ffn = profile_zero_ffn(space->limits.profile, g);
+    for (uint32_t l = 0; l < g->n_layers; l++) {
+        int32_t layer = (int32_t)l;
+
+        /* ACT_Q8 where there is something quantized; the canonical form sees to the rest. */
+        genome->attn[l] = (struct attn_choice){
+            unit_size(space, repaired, GENE_KV_GROUPS, layer), g->n_heads / g->n_kv_heads,
+            (enum format)value_of(space, repaired, GENE_QKV, layer),
+            (enum format)value_of(space, repaired, GENE_O, layer), ACT_Q8};
+        genome->ffn[l] =
+            (struct ffn_choice){unit_size(space, repaired, GENE_FFN_WIDTH, layer),
+                                (enum format)value_of(space, repaired, GENE_GATE_UP, layer),
+                                (enum format)value_of(space, repaired, GENE_DOWN, layer), ACT_Q8};
+    }
+    status = genome_canonicalize(genome, g, NULL);
+    assert(status == 0);
+    (void)status;
+}
+
+/* ---- for people ----------------------------------------------------------------------------- */
+
+double space_log10_size(const struct space *space)
+{
+    double log_size = 0.0;
+
+    for (uint32_t i = 0; i < space->n_genes; i++)
+        log_size += log10(space->gene[i].n_levels);
+    return log_size;
+}
+
+const char *space_gene_name(const struct space *space, uint32_t gene, char text[48])
+{
+    static const char *const names[N_GENE_KINDS] = {
+        [GENE_KV_GROUPS] = "attn_kv_groups",
+        [GENE_QKV] = "attn_qkv",
+        [GENE_O] = "attn_output",
+        [GENE_FFN_WIDTH] = "ffn_width",
+        [GENE_GATE_UP] = "ffn_gate_up",
+        [GENE_DOWN] = "ffn_down",
+        [GENE_LAYER] = "keep",
+        [GENE_EMBD] = "token_embd",
+    };
+    const struct gene *g = &space->gene[gene];
+
+    assert(gene < space->n_genes);
+    if (g->layer < 0)
+        snprintf(text, 48, "%s", names[g->kind]);
+    else
+        snprintf(text, 48, "blk.%d.%s", g->layer, names[g->kind]);
+    return text;
+}
