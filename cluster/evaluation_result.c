@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A required finite number of `node` within [least, most]; sets *bad to its name otherwise. */
+/* A required finite number of `node` within [least, most]; else sets *bad to its name and stands in
+ * with `least`, so that conversions stay defined. */
 static double number(const cJSON *node, const char *name, double least, double most,
                      const char **bad)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(node, name);
     double value = cJSON_IsNumber(item) ? item->valuedouble : NAN;
-    if (!(value >= least && value <= most) && *bad == NULL)
+    if (value >= least && value <= most)
+        return value;
+    if (*bad == NULL)
         *bad = name;
-    return value;
+    return least;
 }
 
 static void read_measured(const cJSON *root, const char *name, struct measured *measured,
