@@ -138,8 +138,9 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
                 "raise /quality/final/tokens", wanted, bench->heldout.n_tokens);
         return -1;
     }
-    struct workload_run run[2] = {{reference, bench->heldout.tokens, *workload},
-                                  {candidate, bench->heldout.tokens, *workload}};
+    uint32_t n_vocab = bench->study->geometry.n_vocab;
+    struct workload_run run[2] = {{reference, bench->heldout.tokens, *workload, n_vocab},
+                                  {candidate, bench->heldout.tokens, *workload, n_vocab}};
     struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
     struct probe_result results[2];
     if (probe_run(items, 2, plan, bench->place->cpu[0], rng, results, err) != 0)

@@ -12,6 +12,7 @@
 #include "latency_model/machine.h"
 #include "latency_model/op_table.h"
 #include "latency_model/quiet.h"
+#include "latency_model/workload_run.h"
 
 struct err;
 

@@ -1,0 +1,306 @@
+#include "latency_model/probe.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+#include "space/base/rng.h"
+#include "space/base/stats.h"
+#include <assert.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* A sample with more involuntary switches than this was shared with somebody. */
+#define MAX_SWITCHES 1
+/* The spin loop beside a sample may be off by this share of its median. */
+#define MAX_CLOCK_DRIFT 0.05
+/* Warm-up ends when three successive medians agree this well. */
+#define STATIONARY 0.01
+/* One sample in this many rounds must survive, or the machine is too noisy to say anything. */
+#define MIN_ACCEPTED_SHARE 4
+
+/* What the system says around a run; differences tell what disturbed it. */
+struct witness {
+    int cpu;
+    long n_switches;  /* involuntary, of the whole process */
+    int64_t stolen;   /* ticks of all cores that the hypervisor took; -1 unknown */
+};
+
+enum rejection { ACCEPTED, MIGRATED, STOLEN, SWITCHED, CLOCK };
+
+struct sample {
+    double ns;
+    double spin_ns;
+    enum rejection rejection;
+};
+
+struct session {
+    const struct probe_item *items;
+    size_t n_items;
+    const struct probe_plan *plan;
+    int cpu;
+    struct rng *rng;
+    struct sample *sample; /* [rounds_max][n_items] */
+    uint32_t n_rounds;
+    int64_t end_ns;        /* 0: no limit */
+};
+
+static int64_t read_stolen(void)
+{
+    char text[512];
+    int fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return -1;
+    text[n] = '\0';
+    long long steal = -1;
+    /* cpu user nice system idle iowait irq softirq steal */
+    if (sscanf(text, "cpu %*d %*d %*d %*d %*d %*d %*d %lld", &steal) != 1)
+        return -1;
+    return steal;
+}
+
+static void witness_read(struct witness *witness)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    witness->cpu = sched_getcpu();
+    witness->n_switches = usage.ru_nivcsw;
+    witness->stolen = read_stolen();
+}
+
+/* A fixed amount of dependent arithmetic, about 20 us: its time tells the core's clock where no
+ * frequency can be read. */
+static double spin_ns(void)
+{
+    int64_t start = clock_now_ns();
+    uint64_t x = 88172645463325252ull;
+    for (int i = 0; i < 12000; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        __asm__ volatile("" : "+r"(x));
+    }
+    return (double)(clock_now_ns() - start);
+}
+
+static int run_sample(struct session *session, size_t i, struct sample *sample, struct err *err)
+{
+    const struct probe_item *item = &session->items[i];
+    struct witness before, after;
+    if (item->prepare != NULL && item->prepare(item->arg, err) != 0)
+        return -1;
+    witness_read(&before);
+    int64_t start = clock_now_ns();
+    if (item->run(item->arg, err) != 0)
+        return -1;
+    int64_t end = clock_now_ns();
+    witness_read(&after);
+    sample->ns = (double)(end - start) / item->n_units;
+    sample->spin_ns = spin_ns();
+    sample->rejection = ACCEPTED;
+    if (before.cpu != session->cpu || after.cpu != session->cpu)
+        sample->rejection = MIGRATED;
+    else if (before.stolen >= 0 && after.stolen > before.stolen)
+        sample->rejection = STOLEN;
+    else if (after.n_switches - before.n_switches > MAX_SWITCHES)
+        sample->rejection = SWITCHED;
+    return 0;
+}
+
+/* Every item once, in shuffled order. */
+static int run_round(struct session *session, struct sample *row, struct err *err)
+{
+    size_t order[PROBE_MAX_ITEMS];
+    for (size_t i = 0; i < session->n_items; i++)
+        order[i] = i;
+    rng_shuffle(session->rng, order, session->n_items, sizeof order[0]);
+    for (size_t i = 0; i < session->n_items; i++)
+        if (run_sample(session, order[i], &row[order[i]], err) != 0)
+            return -1;
+    return 0;
+}
+
+static bool out_of_time(const struct session *session)
+{
+    return session->end_ns != 0 && clock_now_ns() > session->end_ns;
+}
+
+/* Rounds whose samples are thrown away, until three successive times of every item agree. */
+static int warm_up(struct session *session, uint32_t *n_warmup, struct err *err)
+{
+    struct sample row[PROBE_MAX_ITEMS];
+    double last[PROBE_MAX_ITEMS][3];
+    for (*n_warmup = 0; *n_warmup < session->plan->warmup_max && !out_of_time(session);) {
+        if (run_round(session, row, err) != 0)
+            return -1;
+        bool stationary = *n_warmup >= 2;
+        for (size_t i = 0; i < session->n_items; i++) {
+            last[i][*n_warmup % 3] = row[i].ns;
+            if (stationary) {
+                double low = fmin(last[i][0], fmin(last[i][1], last[i][2]));
+                double high = fmax(last[i][0], fmax(last[i][1], last[i][2]));
+                stationary = high <= low * (1 + STATIONARY);
+            }
+        }
+        (*n_warmup)++;
+        if (stationary)
+            break;
+    }
+    return 0;
+}
+
+/* Clock rejections need the median spin of all samples so far; the others are known at once. */
+static void reject_by_clock(struct session *session)
+{
+    size_t n = (size_t)session->n_rounds * session->n_items;
+    double *spin = malloc(n * sizeof *spin);
+    if (spin == NULL)
+        return; /* without memory nothing is rejected by clock */
+    for (size_t i = 0; i < n; i++)
+        spin[i] = session->sample[i].spin_ns;
+    double median = stats_median(spin, n);
+    free(spin);
+    for (size_t i = 0; i < n; i++) {
+        struct sample *sample = &session->sample[i];
+        bool off = fabs(sample->spin_ns - median) > MAX_CLOCK_DRIFT * median;
+        if (sample->rejection == CLOCK && !off)
+            sample->rejection = ACCEPTED;
+        else if (sample->rejection == ACCEPTED && off)
+            sample->rejection = CLOCK;
+    }
+}
+
+static void count_rejection(struct probe_rejects *rejects, enum rejection rejection)
+{
+    rejects->migrated += rejection == MIGRATED;
+    rejects->stolen += rejection == STOLEN;
+    rejects->switched += rejection == SWITCHED;
+    rejects->clock += rejection == CLOCK;
+}
+
+/* Rounds in which both the item and the reference were accepted. */
+static void collect(const struct session *session, size_t item, struct probe_result *result)
+{
+    uint32_t n_warmup = result->n_warmup;
+    memset(result, 0, sizeof *result);
+    result->n_warmup = n_warmup;
+    for (uint32_t r = 0; r < session->n_rounds; r++) {
+        const struct sample *row = &session->sample[(size_t)r * session->n_items];
+        count_rejection(&result->rejected, row[item].rejection);
+        if (row[item].rejection != ACCEPTED || row[0].rejection != ACCEPTED)
+            continue;
+        result->sample_ns[result->n_accepted] = row[item].ns;
+        result->ratio[result->n_accepted] = row[item].ns / row[0].ns;
+        result->n_accepted++;
+    }
+}
+
+static void summarize(struct probe_result *result)
+{
+    double sorted[PROBE_MAX_ROUNDS], log_ratio[PROBE_MAX_ROUNDS];
+    size_t n = result->n_accepted;
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        sorted[i] = result->sample_ns[i];
+        log_ratio[i] = log(result->ratio[i]);
+    }
+    stats_sort(sorted, n);
+    result->min_ns = sorted[0];
+    result->p10_ns = stats_quantile(sorted, n, 0.1);
+    result->median_ns = stats_quantile(sorted, n, 0.5);
+    result->p90_ns = stats_quantile(sorted, n, 0.9);
+    result->mean_ns = stats_mean(sorted, n);
+    stats_median_interval(sorted, n, &result->median_lo_ns, &result->median_hi_ns);
+    double lo, hi;
+    result->ratio_mid = exp(stats_hodges_lehmann(log_ratio, n, &lo, &hi));
+    result->ratio_lo = exp(lo);
+    result->ratio_hi = exp(hi);
+}
+
+/* Whether every item but the reference is known well enough. */
+static bool precise_enough(const struct session *session, struct probe_result *results)
+{
+    for (size_t i = 0; i < session->n_items; i++) {
+        collect(session, i, &results[i]);
+        if (results[i].n_accepted < session->plan->rounds_min)
+            return false;
+        summarize(&results[i]);
+        if (i > 0 && (results[i].ratio_hi - results[i].ratio_lo) / 2 >
+                         session->plan->ci * results[i].ratio_mid)
+            return false;
+    }
+    return true;
+}
+
+static int run_rounds(struct session *session, struct probe_result *results, struct err *err)
+{
+    while (session->n_rounds < session->plan->rounds_max) {
+        struct sample *row = &session->sample[(size_t)session->n_rounds * session->n_items];
+        if (run_round(session, row, err) != 0)
+            return -1;
+        session->n_rounds++;
+        if (session->n_rounds < session->plan->rounds_min)
+            continue;
+        reject_by_clock(session);
+        /* A look at every round would bias the interval; every fourth costs little. */
+        bool look = (session->n_rounds - session->plan->rounds_min) % 4 == 0;
+        if ((look && precise_enough(session, results)) || out_of_time(session))
+            break;
+    }
+    reject_by_clock(session);
+    return 0;
+}
+
+static int finish(const struct session *session, uint32_t n_warmup,
+                  struct probe_result *results, struct err *err)
+{
+    for (size_t i = 0; i < session->n_items; i++) {
+        struct probe_result *result = &results[i];
+        collect(session, i, result);
+        summarize(result);
+        result->n_warmup = n_warmup;
+        if (result->n_accepted >= 3 &&
+            result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
+            continue;
+        err_set(err, ERR_RESOURCE,
+                "too noisy to measure: of %u rounds %u count (item %zu: %u migrated, %u stolen, "
+                "%u switched out, %u off the clock); quieten the machine",
+                session->n_rounds, result->n_accepted, i, result->rejected.migrated,
+                result->rejected.stolen, result->rejected.switched, result->rejected.clock);
+        return -1;
+    }
+    return 0;
+}
+
+int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
+              int cpu, struct rng *rng, struct probe_result *results, struct err *err)
+{
+    assert(n_items >= 1 && n_items <= PROBE_MAX_ITEMS);
+    assert(plan->rounds_min >= 1 && plan->rounds_max <= PROBE_MAX_ROUNDS);
+    struct session session = {.items = items, .n_items = n_items, .plan = plan, .cpu = cpu,
+                              .rng = rng};
+    if (plan->max_seconds > 0)
+        session.end_ns = clock_now_ns() + (int64_t)(plan->max_seconds * 1e9);
+    session.sample = calloc((size_t)plan->rounds_max * n_items, sizeof *session.sample);
+    if (session.sample == NULL) {
+        err_set(err, ERR_MEMORY, "probe: out of memory");
+        return -1;
+    }
+    uint32_t n_warmup = 0;
+    int status = warm_up(&session, &n_warmup, err);
+    if (status == 0)
+        status = run_rounds(&session, results, err);
+    if (status == 0)
+        status = finish(&session, n_warmup, results, err);
+    free(session.sample);
+    return status;
+}
