@@ -1,15 +1,16 @@
 /* lease.h - who works on what, and for how long it may be silent: pure state, the clock is an
- * argument.  A worker is READY, BUSY (holds one lease), SUSPECT (silent for a while) or LOST.
- * A lease ends by its verdict, by its deadline, or with its worker. */
+ * argument.  A worker is unseen, ready, busy (holds one lease) or lost (silent for LEASE_LOST_S, or
+ * past its lease's end).  A lease ends by its verdict, by its deadline, or with its worker; a lost
+ * worker comes back with a fresh READY, its old lease stays dead. */
 #ifndef KERF_LEASE_H
 #define KERF_LEASE_H
 
 #include "cluster/message.h"
 #include <stdbool.h>
 
-#define LEASE_SUSPECT_S 5.0
 #define LEASE_LOST_S 15.0
 
+struct err;
 struct leases;
 
 struct leases *leases_create(uint32_t n_workers, struct err *err);

@@ -41,6 +41,7 @@ enum verdict {
     VERDICT_CRASH,   /* died of a signal or left with a status of its own making */
     VERDICT_TIMEOUT,
     VERDICT_BAD,     /* answered nonsense, or said that the candidate is bad (NaN...) */
+    VERDICT_UNABLE,  /* the machine's fault, not the candidate's: too noisy, disk full, no memory */
     VERDICT_LOST     /* the worker fell silent: made by the master, never sent */
 };
 const char *verdict_name(enum verdict verdict);
