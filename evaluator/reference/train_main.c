@@ -19,7 +19,7 @@ int main(int argc, char **argv)
     struct err err = {0};
     struct train_options options;
     log_setup(LOG_INFO, -1);
-    if (train_options_parse(&options, argc, argv, &err) != 0) {
+    if (train_options_parse(&options, argc, (const char *const *)argv, &err) != 0) {
         log_error("train", "%s", err.text);
         return err_exit_status(err.code);
     }

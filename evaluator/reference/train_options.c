@@ -190,7 +190,7 @@ static int check(const struct train_options *o, struct err *err)
     return 0;
 }
 
-int train_options_parse(struct train_options *o, int argc, char **argv, struct err *err)
+int train_options_parse(struct train_options *o, int argc, const char *const *argv, struct err *err)
 {
     defaults(o);
     for (int i = 1; i < argc; i++) {

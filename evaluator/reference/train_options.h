@@ -29,7 +29,8 @@ struct train_options {
 
 /* Defaults, then the arguments over them; texts are borrowed from argv.  0, or -1 with ERR_USAGE.
  */
-int train_options_parse(struct train_options *o, int argc, char **argv, struct err *err);
+int train_options_parse(struct train_options *o, int argc, const char *const *argv,
+                        struct err *err);
 /* The table for people, on stdout, with the defaults. */
 void train_options_help(void);
 

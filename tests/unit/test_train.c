@@ -2,11 +2,21 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "evaluator/formats/gguf.h"
 #include "evaluator/reference/train_backend.h"
+#include "evaluator/reference/train_checkpoint.h"
+#include "evaluator/reference/train_export.h"
 #include "evaluator/reference/train_model.h"
+#include "evaluator/reference/train_optimizer.h"
+#include "evaluator/reference/train_options.h"
+#include "evaluator/reference/train_pool.h"
 #include "evaluator/reference/train_rows.h"
+#include "evaluator/reference/train_run.h"
+#include "evaluator/reference/train_tokens.h"
 #include "space/base/err.h"
+#include "space/base/file.h"
 #include "space/base/rng.h"
 #include "tests/tap.h"
 
@@ -398,6 +408,265 @@ static void test_backends_agree(const struct train_backend *amx)
     bench_destroy(&fast);
 }
 
+/* ---- learning ---- */
+
+static const struct train_geometry small = {.vocab = 24,
+                                            .dim = 32,
+                                            .n_layers = 2,
+                                            .n_heads = 2,
+                                            .n_kv_heads = 1,
+                                            .head_size = 32,
+                                            .ffn = 64,
+                                            .context = 32,
+                                            .norm_eps = 1e-5f,
+                                            .rope_base = 10000.0f};
+
+/* A pattern of 7 in which every token occurs twice, so that the last one does not decide. */
+static uint16_t pattern(size_t i)
+{
+    static const uint16_t tokens[] = {3, 5, 3, 9, 17, 5, 9};
+    return i % 7 == 6 && i / 7 % 2 == 1 ? 17 : tokens[i % 7];
+}
+
+static void test_learning(const struct train_backend *backend)
+{
+    struct bench b = bench_create(small, backend, 2, 3, 1.0f);
+    struct train_pool *pool = train_pool_create(2, NULL);
+    struct train_optimizer opt;
+    train_optimizer_init(&opt, train_geometry_n_params(&small), NULL);
+    memcpy(opt.weights, b.params, opt.n_params * sizeof(float));
+    const struct train_rates rates = {.lr = 3e-3,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.95,
+                                      .eps = 1e-8,
+                                      .decay = 0.1,
+                                      .clip = 1.0,
+                                      .average = 0.9};
+    double first = 0, last = 0, kept;
+    for (size_t step = 0; step < 300; step++) {
+        for (size_t i = 0; i < 66; i++)
+            b.tokens[i] = pattern(i % 33 + i / 33 * 7);
+        last = train_model_pass(b.model, b.ws, b.tokens, 2, b.gradient) / 64;
+        first = step == 0 ? last : first;
+        train_optimizer_step(&opt, &small, pool, &b.gradient, 1, 1.0 / 64, &rates);
+        train_model_pack(b.model, opt.weights, 0, 1);
+    }
+    ok(first > 2.5, "%s: an untrained model is near the uniform guess (%.2f nats)", backend->name,
+       first);
+    /* Only which of the two 7s it is stays open at first: ln 2 in 64 tokens. */
+    ok(last < 0.03, "%s: 300 steps on a repeating pattern bring the loss near 0 (%.3f nats)",
+       backend->name, last);
+    train_model_pack(b.model, opt.average, 0, 1);
+    kept = train_model_pass(b.model, b.ws, b.tokens, 2, NULL) / 64;
+    near(kept, last, 0.05, "%s: so does the moving average of the weights", backend->name);
+    train_optimizer_fini(&opt);
+    train_pool_destroy(pool);
+    bench_destroy(&b);
+}
+
+static void test_optimizer(void)
+{
+    /* One step of AdamW by hand: moments start at zero, so the first step is lr * sign(g) plus the
+     * decay of matrices; the gradient is split over two vectors and clipped to norm 1. */
+    struct train_geometry g = {.vocab = 2,
+                               .dim = 2,
+                               .n_layers = 1,
+                               .n_heads = 1,
+                               .n_kv_heads = 1,
+                               .head_size = 2,
+                               .ffn = 1,
+                               .context = 1,
+                               .norm_eps = 1e-5f,
+                               .rope_base = 10000.0f};
+    size_t n = train_geometry_n_params(&g);
+    struct train_pool *pool = train_pool_create(3, NULL);
+    struct train_optimizer opt;
+    train_optimizer_init(&opt, n, NULL);
+    float *gradients[2] = {calloc(n, sizeof(float)), calloc(n, sizeof(float))};
+    for (size_t i = 0; i < n; i++)
+        opt.weights[i] = 1.0f;
+    gradients[0][0] = 6.0f;
+    gradients[1][n - 1] = -8.0f; /* the last part is a gain */
+    const struct train_rates rates = {.lr = 0.01,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.95,
+                                      .eps = 1e-8,
+                                      .decay = 0.1,
+                                      .clip = 1.0,
+                                      .average = 0.0};
+    double norm = train_optimizer_step(&opt, &g, pool, gradients, 2, 0.5, &rates);
+    near(norm, 5.0, 1e-6, "the norm is that of the sum of all threads' gradients, scaled");
+    near((double)opt.moment1[0], 0.1 * 0.6, 1e-7, "the gradient is clipped to norm 1");
+    near((double)opt.weights[0], 1 - 0.01 * (1 + 0.1), 1e-6, "a matrix moves and decays");
+    near((double)opt.weights[n - 1], 1.01, 1e-6, "a gain moves and does not decay");
+    near((double)opt.weights[1], 1 - 0.001, 1e-6, "a matrix decays without a gradient");
+    ok(gradients[0][0] == 0 && gradients[1][n - 1] == 0, "the gradients are zero afterwards");
+
+    float before = opt.weights[0];
+    gradients[1][3] = NAN;
+    norm = train_optimizer_step(&opt, &g, pool, gradients, 2, 0.5, &rates);
+    ok(!isfinite(norm) && opt.weights[0] == before && opt.n_steps == 1,
+       "a gradient that is not finite moves nothing");
+    free(gradients[0]), free(gradients[1]);
+    train_optimizer_fini(&opt);
+    train_pool_destroy(pool);
+}
+
+/* ---- files ---- */
+
+static void write_tokens(const char *path, size_t n)
+{
+    uint16_t *tokens = malloc(n * sizeof *tokens);
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = i % 50 == 0 ? 1 : pattern(i);
+    file_replace(path, tokens, n * sizeof *tokens, NULL);
+    free(tokens);
+}
+
+static void test_tokens(const char *path)
+{
+    struct err err = {0};
+    write_tokens(path, 1000);
+    struct train_tokens *t = train_tokens_open(&path, 1, 33, 24, 1, &err);
+    ok(t != NULL && train_tokens_count(t) == 1000, "a file of tokens opens");
+    uint16_t window[33], again[33];
+    size_t n_begin = 0, n_other = 0;
+    for (uint64_t i = 0; i < 200; i++) {
+        train_tokens_draw(t, 4, i, window);
+        n_begin += i % 2 == 0 && window[0] == 1;
+        n_other += i % 2 == 1 && window[0] == 1;
+    }
+    ok(n_begin >= 98, "every second window begins with a document (%zu of 100)", n_begin);
+    ok(n_other < 20, "the others begin anywhere (%zu of 100 with a document)", n_other);
+    train_tokens_draw(t, 4, 199, again);
+    ok(memcmp(window, again, sizeof window) == 0, "a window is drawn again by its number");
+    train_tokens_close(t);
+
+    t = train_tokens_open(&path, 1, 33, 17, 1, &err);
+    ok(t == NULL && err.code == ERR_DATA, "a token beyond the vocabulary is refused: %s", err.text);
+    t = train_tokens_open(&path, 1, 1001, 24, 1, &err);
+    ok(t == NULL && err.code == ERR_DATA, "a file shorter than a window is refused");
+}
+
+static void test_checkpoint(const char *path)
+{
+    struct err err = {0};
+    struct train_optimizer a, b;
+    size_t n = train_geometry_n_params(&small);
+    train_optimizer_init(&a, n, NULL);
+    train_optimizer_init(&b, n, NULL);
+    for (size_t i = 0; i < n; i++) {
+        a.weights[i] = (float)i;
+        a.average[i] = (float)i + 0.25f;
+        a.moment1[i] = (float)i + 0.5f;
+        a.moment2[i] = (float)i + 0.75f;
+    }
+    a.n_steps = 77;
+    struct train_progress at = {.seed = 5, .n_windows = 1232, .seconds = 12.5}, got = {0};
+    ok(train_checkpoint_save(path, &small, &a, &at, &err) == 0, "a checkpoint is saved");
+    ok(train_checkpoint_load(path, &small, &b, &got, &err) == 0 && b.n_steps == 77 &&
+           memcmp(&at, &got, sizeof at) == 0 && memcmp(a.weights, b.weights, n * 4) == 0 &&
+           memcmp(a.average, b.average, n * 4) == 0 && memcmp(a.moment1, b.moment1, n * 4) == 0 &&
+           memcmp(a.moment2, b.moment2, n * 4) == 0,
+       "and comes back bit for bit");
+
+    struct train_geometry other = small;
+    other.rope_base = 500.0f;
+    ok(train_checkpoint_load(path, &other, &b, &got, &err) == -1 && err.code == ERR_DATA,
+       "a checkpoint of another geometry is refused");
+    if (truncate(path, (off_t)(n * 16)) != 0)
+        ok(0, "the checkpoint could be cut");
+    ok(train_checkpoint_load(path, &small, &b, &got, &err) == -1 && err.code == ERR_DATA,
+       "a checkpoint that was cut short is refused: %s", err.text);
+    train_optimizer_fini(&a);
+    train_optimizer_fini(&b);
+}
+
+static void test_export(const char *path)
+{
+    struct err err = {0};
+    struct rng rng = rng_make(9, 9);
+    struct train_layer_layout at = train_geometry_layer(&small, 1);
+    float *w = malloc(train_geometry_n_params(&small) * sizeof *w);
+    train_model_init_params(&small, &rng, w);
+    w[at.gate_up + small.ffn * small.dim + 3] = 1.00390625f; /* a tie: to the even 1.0 */
+    ok(train_export(path, &small, w, NULL, &err) == 0, "a model is exported");
+    struct gguf *gguf = gguf_open(path, &err);
+    ok(gguf != NULL && gguf_n_tensors(gguf) == 2 + 9 * small.n_layers,
+       "the file opens and has all tensors");
+    uint64_t value = 0;
+    gguf_get_uint(gguf, "llama.attention.head_count_kv", &value, &err);
+    ok(value == small.n_kv_heads, "its geometry is the model's");
+    const struct gguf_tensor *up = gguf_tensor_find(gguf, "blk.1.ffn_up.weight");
+    ok(up != NULL && up->format == FORMAT_BF16 && up->dims[0] == small.dim &&
+           up->dims[1] == small.ffn && ((const uint16_t *)up->data)[3] == 0x3f80,
+       "the up matrix is the lower half of gate_up, rounded to even");
+    const struct gguf_tensor *gain = gguf_tensor_find(gguf, "blk.1.attn_norm.weight");
+    ok(gain != NULL && gain->format == FORMAT_F32 && *(const float *)gain->data == 1.0f,
+       "norms are floats");
+    gguf_close(gguf);
+    free(w);
+}
+
+static void test_run(const char *tokens, const char *checkpoint, const char *model)
+{
+    struct err err = {0};
+    volatile sig_atomic_t stop = 0;
+    struct train_options o;
+    /* clang-format off */
+    const char *argv[] = {"kerf_train", "--tokens", tokens, "--held-out", tokens, "--dim", "32",
+        "--layers", "1", "--heads", "2", "--kv-heads", "1", "--head-size", "32", "--ffn", "32",
+        "--context", "32", "--vocab-size=24", "--batch", "4", "--warmup", "5", "--steps", "20",
+        "--held-out-every", "10", "--checkpoint", checkpoint, "--out", model, NULL};
+    /* clang-format on */
+    int argc = sizeof argv / sizeof argv[0] - 1;
+    unlink(checkpoint);
+    ok(train_options_parse(&o, argc, argv, &err) == 0 && o.g.dim == 32 && o.steps == 20,
+       "the command line is understood");
+    ok(train_run(&o, &stop, &err) == 0 && file_exists(model), "a short training ends with a model");
+
+    struct train_optimizer opt;
+    struct train_progress at = {0};
+    train_optimizer_init(&opt, train_geometry_n_params(&o.g), NULL);
+    o.resume = true;
+    o.steps = 30;
+    ok(train_run(&o, &stop, &err) == 0 &&
+           train_checkpoint_load(checkpoint, &o.g, &opt, &at, &err) == 0 && opt.n_steps == 30 &&
+           at.n_windows == 120,
+       "with a longer schedule it goes on where it ended");
+    stop = 1;
+    o.steps = 40;
+    ok(train_run(&o, &stop, &err) == -1 && err.code == ERR_STOPPED, "a stop is told apart: %s",
+       err.text);
+    train_optimizer_fini(&opt);
+
+    argv[1] = "--tokns";
+    ok(train_options_parse(&o, argc, argv, &err) == -1 && err.code == ERR_USAGE, "refused: %s",
+       err.text);
+    argv[1] = "--tokens";
+    argv[6] = "-3";
+    ok(train_options_parse(&o, argc, argv, &err) == -1 && err.code == ERR_USAGE, "refused: %s",
+       err.text);
+}
+
+static void test_files(void)
+{
+    char folder[] = "/tmp/kerf-train-XXXXXX", tokens[64], checkpoint[64], model[64];
+    if (mkdtemp(folder) == NULL) {
+        ok(0, "a folder for the tests could be made");
+        return;
+    }
+    snprintf(tokens, sizeof tokens, "%s/tokens", folder);
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", folder);
+    snprintf(model, sizeof model, "%s/model", folder);
+    test_tokens(tokens);
+    test_checkpoint(checkpoint);
+    test_export(model);
+    test_run(tokens, checkpoint, model);
+    unlink(tokens), unlink(checkpoint), unlink(model);
+    rmdir(folder);
+}
+
 int main(void)
 {
     test_gradient();
@@ -410,6 +679,10 @@ int main(void)
         test_products(amx);
         test_attention(amx);
         test_backends_agree(amx);
+        test_learning(amx);
     }
+    test_learning(&train_backend_f32);
+    test_optimizer();
+    test_files();
     return tap_done();
 }
