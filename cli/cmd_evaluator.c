@@ -1,13 +1,15 @@
 /* cmd_evaluator.c - the evaluator child: kerf evaluator STUDY STORE CPUS PARENT_PID WORK
  * CPUS is a comma list of PUs, one a thread; WORK is what work_encode wrote.  The answer is one line
- * on descriptor 3; stderr is the supervisor's.  Exit status 0 with an answer; err.h's else, where
- * ERR_DATA says that the candidate, not the machine, is at fault. */
+ * on descriptor 3; stderr is the supervisor's.  Exit status 0 with an answer; else err.h's with
+ * {"error": text} as the line, where ERR_DATA says that the candidate, not the machine, is at
+ * fault. */
 #include "cli/commands.h"
 #include "cli/reading.h"
 #include "cluster/child.h"
 #include "cluster/evaluation.h"
 #include "space/base/err.h"
 #include "space/base/log.h"
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +77,17 @@ static int evaluate(char **argv, struct err *err)
     return status;
 }
 
+static void tell_error(const struct err *err)
+{
+    cJSON *node = cJSON_CreateObject();
+    cJSON_AddStringToObject(node, "error", err->text);
+    char *line = cJSON_PrintUnformatted(node);
+    if (line != NULL)
+        write_line(line, NULL);
+    free(line);
+    cJSON_Delete(node);
+}
+
 int cmd_evaluator(int argc, char **argv)
 {
     struct err err = {0};
@@ -83,7 +96,8 @@ int cmd_evaluator(int argc, char **argv)
         return command_fail(&err);
     }
     log_setup(LOG_WARN, -1);
-    if (child_tie_to_parent(strtol(argv[4], NULL, 10), &err) != 0 || evaluate(argv, &err) != 0)
-        return command_fail(&err);
-    return 0;
+    if (child_tie_to_parent(strtol(argv[4], NULL, 10), &err) == 0 && evaluate(argv, &err) == 0)
+        return 0;
+    tell_error(&err);
+    return err_exit_status(err.code);
 }
