@@ -10,7 +10,7 @@
 #include "space/space.h"
 #include "space/workload.h"
 
-#define STUDY_PATH_MAX 1024
+#define STUDY_PATH_MAX  1024
 #define STUDY_MAX_TASKS 16
 
 struct study {
@@ -22,50 +22,60 @@ struct study {
 
     struct space_limits limits;
 
+    /* Files are known by the hash of their content; the paths may change.  Zero until resolved. */
     char calibration[STUDY_PATH_MAX]; /* text file */
+    struct hash256 calibration_hash;
     uint64_t calibration_tokens;
-    char heldout[STUDY_PATH_MAX];     /* text file that quality is measured on */
-    char separator[64];               /* between documents of a text file; "" = one document */
-    uint32_t sequence;                /* tokens per sequence, context reset after each */
-    uint64_t search_tokens;           /* fidelity of the search */
-    uint64_t final_tokens;            /* fidelity of front members, >= search_tokens */
+    char heldout[STUDY_PATH_MAX]; /* text file that quality is measured on */
+    struct hash256 heldout_hash;
+    char separator[64];     /* between documents of a text file; "" = one document */
+    uint32_t sequence;      /* tokens per sequence, context reset after each */
+    uint64_t search_tokens; /* fidelity of the search */
+    uint64_t final_tokens;  /* fidelity of front members, >= search_tokens */
     uint64_t sensitivity_tokens;
     char task[STUDY_MAX_TASKS][STUDY_PATH_MAX]; /* JSONL files */
+    struct hash256 task_hash[STUDY_MAX_TASKS];
     uint32_t n_tasks;
-    uint32_t task_items;              /* items of each task that are scored, 0 = all */
+    uint32_t task_items; /* items of each task that are scored, 0 = all */
 
     struct workload decode, prefill;
-    uint32_t threads;                 /* 0 until resolved */
-    uint32_t rounds_min, rounds_max;  /* of a probe */
-    double ci;                        /* wanted half-width of the ratio's interval, e.g. 0.01 */
+    uint32_t threads;                /* 0 until resolved */
+    uint32_t rounds_min, rounds_max; /* of a probe */
+    double ci;                       /* wanted half-width of the ratio's interval, e.g. 0.01 */
 
     uint64_t seed;
     uint32_t population;
-    uint64_t evals;                   /* stop after so many candidates */
-    double time_s;                    /* stop after so long */
+    uint64_t evals; /* stop after so many candidates */
+    double time_s;  /* stop after so long */
 };
 
-/* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer and the nearest known key;
- * ERR_MISSING when DIR is no study (remedy: kerf init).  Paths become absolute; existence of the
- * files is checked. */
+/* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer, what was expected and the nearest
+ * known key; ERR_MISSING when DIR is no study (remedy: kerf init) or a file that it names is not
+ * there.  Paths become absolute.  What depends on the parent and is left out stays 0 until
+ * study_resolve: depth/min, ffn/min, ffn/grid, kv_groups, types, embedding, sequence, threads.
+ * `study` is written only on success, here as in all calls below. */
 int study_read(struct study *study, const char *dir, struct err *err);
 
-/* Fields that only the parent and the machine can tell are set by the caller; then this checks the
- * whole (space not empty, tokens, workloads) and fills what is left. */
+/* With the parent and the machine known: fill what was left out, hash the files, and check the
+ * whole (space not empty, workloads and sequences within the context, threads within `n_cores`).
+ * ERR_CONFIG as above. */
 int study_resolve(struct study *study, const struct geometry *geometry,
                   const struct hash256 *parent, uint32_t n_cores, struct err *err);
 
 /* Write DIR/study.resolved.json if absent; else compare with it: 0, or -1 with ERR_CONFIG naming
- * the first frozen field that differs, old and new value.  evals and time may always change. */
+ * the first frozen field that differs, old and new value.  Everything is frozen but evals, time and
+ * the places of the files; where only those differ the file is replaced. */
 int study_freeze(const struct study *study, struct err *err);
 
-/* Read the frozen config of a study that has begun. */
+/* Read the frozen config of a study that has begun.  ERR_MISSING when it has not, ERR_DATA when the
+ * file is damaged or of another version.  The files it names need not exist. */
 int study_read_resolved(struct study *study, const char *dir, struct err *err);
 
 /* SHA-256 over the frozen fields: what an archive belongs to. */
 struct hash256 study_hash(const struct study *study);
 
-/* Write a commented study.json for `kerf init`.  ERR_CREATE when DIR already holds a study. */
+/* Write a commented study.json for `kerf init`; makes the folder.  Paths are relative to the
+ * working folder and must exist (ERR_MISSING).  ERR_CREATE when DIR already holds a study. */
 struct study_template {
     const char *model;
     const char *calibration;
