@@ -267,3 +267,34 @@ double account_flops(const struct genome *genome, const struct geometry *g,
     free(ops);
     return flops;
 }
+
+/* The genome with every unit dropped. */
+static void strip(const struct genome *genome, struct genome *bare)
+{
+    *bare = *genome;
+    bare->zero_ffn = 0;
+    for (uint32_t l = 0; l < genome->n_layers; l++) {
+        bare->attn[l] = (struct attn_choice){.qkv = FORMAT_NONE, .o = FORMAT_NONE};
+        bare->ffn[l] = (struct ffn_choice){.gate_up = FORMAT_NONE, .down = FORMAT_NONE};
+    }
+}
+
+bool account_unit_pair(const struct genome *genome, uint32_t unit, struct genome *with,
+                       struct genome *without)
+{
+    uint32_t layer = unit / 2;
+    strip(genome, without);
+    *with = *without;
+    if (unit >= 2 * genome->n_layers)
+        return false;
+    if (unit % 2 == 0) {
+        with->attn[layer] = genome->attn[layer];
+    } else if (genome->ffn[layer].width > 0) {
+        with->ffn[layer] = genome->ffn[layer];
+    } else if (genome->attn[layer].kv_groups > 0) {
+        /* The zero FFN only exists beside the attention that it protects. */
+        with->attn[layer] = without->attn[layer] = genome->attn[layer];
+        with->zero_ffn = genome->zero_ffn;
+    }
+    return true;
+}

@@ -60,4 +60,11 @@ double account_bits(const struct genome *genome, const struct geometry *geometry
 double account_flops(const struct genome *genome, const struct geometry *geometry,
                      const struct workload *workload);
 
+/* Two genomes whose difference, in anything that sums over operations, is what `unit` adds to
+ * `genome`: attention of layer l is unit 2l, its FFN (or the zero FFN in its place) 2l + 1, and unit
+ * 2 * n_layers is what remains: embedding, final norm, head.  False for that last one: then there
+ * is nothing to take away, and *without is to be left out. */
+bool account_unit_pair(const struct genome *genome, uint32_t unit, struct genome *with,
+                       struct genome *without);
+
 #endif
