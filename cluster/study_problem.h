@@ -1,0 +1,49 @@
+/* study_problem.h - a study as the search sees it: the space's genes as plain levels, costs of a
+ * unit from the op table and the accounts, losses from the sensitivity table. */
+#ifndef KERF_STUDY_PROBLEM_H
+#define KERF_STUDY_PROBLEM_H
+
+#include "latency_model/op_table.h"
+#include "search/problem.h"
+#include "space/study.h"
+
+struct err;
+
+/* Objectives in the order of `struct problem`. */
+enum { OBJECTIVE_KLD, OBJECTIVE_DECODE, OBJECTIVE_PREFILL, OBJECTIVE_BYTES, N_OBJECTIVES };
+
+/* The smallest KLD that is told apart from 0: objectives must be positive. */
+#define OBJECTIVE_KLD_MIN 1e-7
+
+struct study_problem {
+    struct problem problem;
+    const struct space *space;       /* borrowed */
+    const struct study *study;       /* borrowed */
+    const struct op_table *ops;      /* borrowed */
+    uint32_t n_levels[SPACE_MAX_GENES];
+    uint32_t unit[SPACE_MAX_GENES];
+    struct genome genome, with, without; /* scratch of unit_cost */
+};
+
+void study_problem_init(struct study_problem *self, const struct study *study,
+                        const struct space *space, const struct op_table *ops);
+
+/* losses [n_genes][SPACE_MAX_LEVELS]; NAN where not measured yet. */
+struct loss_table {
+    double loss[SPACE_MAX_GENES][SPACE_MAX_LEVELS];
+};
+
+#define TABLE_SENSITIVITY "tables/sensitivity.json"
+
+/* An absent file is an empty table.  ERR_DATA when it does not fit the space. */
+int loss_table_load(struct loss_table *table, const struct study *study,
+                    const struct space *space, struct err *err);
+int loss_table_save(const struct loss_table *table, const struct study *study,
+                    const struct space *space, struct err *err);
+/* Enter the answer of a sensitivity work item (untrusted JSON) for `unit`. */
+int loss_table_enter(struct loss_table *table, const struct space *space, uint32_t unit,
+                     const char *json, struct err *err);
+bool loss_table_has_unit(const struct loss_table *table, const struct space *space,
+                         uint32_t unit);
+
+#endif
