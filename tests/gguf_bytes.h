@@ -100,27 +100,18 @@ static inline void bytes_pad(struct gguf_bytes *bytes, size_t alignment)
 
 /* The vocabulary of the sample, of GGUF's `llama` kind. */
 #define SAMPLE_PIECES 12
+/* clang-format off */
 static const char *const sample_pieces[SAMPLE_PIECES] = {
-    "<unk>",
-    "<s>",
-    "</s>",
-    "<0x0A>",
-    "a",
-    "b",
-    "ab",
-    "\xe2\x96\x81",
-    "\xe2\x96\x81"
-    "a",
-    "abab",
-    "[x]",
-    "\xc3\xa9",
+    "<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "ab", "\xe2\x96\x81", "\xe2\x96\x81" "a", "abab",
+    "[x]", "\xc3\xa9",
 };
+/* clang-format on */
 static const float sample_scores[SAMPLE_PIECES] = {0, 0, 0, 0, -1, -2, -3, -4, -5, -6, -7, -8};
 static const int32_t sample_types[SAMPLE_PIECES] = {2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 4, 1};
 
 static inline void bytes_sample_keys(struct gguf_bytes *bytes)
 {
-    static const uint32_t alignment = 32, array[3] = {7, 8, 4294967295u};
+    static const uint32_t alignment = 32, array[3] = {7, 8, 4294967295u}, unknown = 0, bos = 1;
     static const int32_t signs[3] = {5, -1, 0};
     static const double doubles[2] = {0.5, -2.25};
     static const char *const texts[3] = {"one", "", "three"};
@@ -158,9 +149,11 @@ static inline void bytes_sample_keys(struct gguf_bytes *bytes)
                     sizeof sample_scores);
     bytes_key_array(bytes, "tokenizer.ggml.token_type", GGUF_I32, SAMPLE_PIECES, sample_types,
                     sizeof sample_types);
+    bytes_key(bytes, "tokenizer.ggml.unknown_token_id", GGUF_U32, &unknown, sizeof unknown);
+    bytes_key(bytes, "tokenizer.ggml.bos_token_id", GGUF_U32, &bos, sizeof bos);
 }
 
-#define SAMPLE_KEYS    22
+#define SAMPLE_KEYS    24
 #define SAMPLE_TENSORS 5
 
 /* A small valid file: every type of key, a vocabulary, five tensors (one of a type kerf does not
