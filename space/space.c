@@ -50,6 +50,8 @@ static int check_types(const char *pointer, const enum format *types, uint32_t n
         return -1;
     }
     for (uint32_t i = 0; i < n; i++)
+        assert((int)types[i] >= 0 && (int)types[i] < N_FORMATS);
+    for (uint32_t i = 0; i < n; i++)
         if (!format_is_quantized(types[i]) ||
             format_is_quantized(format_fallback(types[i], g->d_model)))
             return 0;
@@ -121,6 +123,38 @@ static int check_limits(const struct space_limits *limits, const struct geometry
     return check_kv_groups(limits, g, err);
 }
 
+/* Lists mean the same in any order and with repetitions: keep them ascending, each value once. */
+static void settle_formats(enum format *types, uint32_t *n)
+{
+    bool listed[N_FORMATS] = {false};
+
+    for (uint32_t i = 0; i < *n; i++)
+        listed[types[i]] = true;
+    *n = 0;
+    for (int f = 0; f < N_FORMATS; f++)
+        if (listed[f])
+            types[(*n)++] = (enum format)f;
+}
+
+static void settle_kv_groups(struct space_limits *limits)
+{
+    uint32_t *groups = limits->kv_groups, n = 0;
+
+    /* Insertion sort that leaves out what is there already. */
+    for (uint32_t i = 0; i < limits->n_kv_groups; i++) {
+        uint32_t value = groups[i], at = 0;
+
+        while (at < n && groups[at] < value)
+            at++;
+        if (at < n && groups[at] == value)
+            continue;
+        memmove(groups + at + 1, groups + at, (n - at) * sizeof *groups);
+        groups[at] = value;
+        n++;
+    }
+    limits->n_kv_groups = n;
+}
+
 /* ---- levels --------------------------------------------------------------------------------- */
 
 /* The values that a gene can take, ascending. */
@@ -135,20 +169,14 @@ static void push(struct levels *levels, uint32_t value)
     levels->value[levels->n++] = value;
 }
 
-static struct levels kv_levels(const struct space_limits *limits, const struct geometry *g)
+static struct levels kv_levels(const struct space_limits *limits)
 {
     struct levels levels = {.n = 0};
 
     if (limits->drop_attn && limits->profile != PROFILE_GGUF)
         push(&levels, 0);
-    for (uint32_t groups = 1; groups <= g->n_kv_heads; groups++) {
-        bool listed = false;
-
-        for (uint32_t i = 0; i < limits->n_kv_groups; i++)
-            listed = listed || limits->kv_groups[i] == groups;
-        if (listed)
-            push(&levels, groups);
-    }
+    for (uint32_t i = 0; i < limits->n_kv_groups; i++)
+        push(&levels, limits->kv_groups[i]);
     return levels;
 }
 
@@ -200,15 +228,13 @@ static struct levels format_levels(const enum format *types, uint32_t n_types, c
 {
     struct levels levels = {.n = 0};
 
-    for (enum format f = 0; f < N_FORMATS; f++) {
-        bool listed = false, known = false;
+    for (uint32_t t = 0; t < n_types; t++) {
+        bool known = false;
 
-        for (uint32_t i = 0; i < n_types; i++)
-            listed = listed || types[i] == f;
         for (uint32_t i = 0; i < levels.n; i++)
-            known = known || same_on_rows((enum format)levels.value[i], f, rows, n_rows);
-        if (listed && !known)
-            push(&levels, n_rows == 1 ? format_fallback(f, rows[0]) : f);
+            known = known || same_on_rows((enum format)levels.value[i], types[t], rows, n_rows);
+        if (!known)
+            push(&levels, n_rows == 1 ? format_fallback(types[t], rows[0]) : types[t]);
     }
     return levels;
 }
@@ -247,7 +273,7 @@ static void add_genes(struct space *space)
     const struct geometry *g = &space->geometry;
     bool uniform = limits->profile == PROFILE_GGUF;
     uint32_t o_rows[SPACE_MAX_LEVELS], down_rows[SPACE_MAX_LEVELS], n_o, n_down;
-    struct levels kv = kv_levels(limits, g), ffn = ffn_levels(limits, g);
+    struct levels kv = kv_levels(limits), ffn = ffn_levels(limits, g);
     struct levels in, o, down, embd;
     const struct levels keep = {.value = {0, 1}, .n = 2};
     const uint32_t global_unit = 2 * g->n_layers;
@@ -307,6 +333,9 @@ int space_init(struct space *space, const struct geometry *geometry,
     if (check_limits(&filled, &checked, err) != 0)
         return -1;
 
+    settle_formats(filled.types, &filled.n_types);
+    settle_formats(filled.embd_types, &filled.n_embd_types);
+    settle_kv_groups(&filled);
     space->geometry = checked;
     space->limits = filled;
     space->n_units = 2 * checked.n_layers + 1;

@@ -55,7 +55,7 @@ struct space_limits {
 
 struct space {
     struct geometry geometry;
-    struct space_limits limits; /* ffn_grid and kv_groups filled in */
+    struct space_limits limits; /* ffn_grid and kv_groups filled in, lists ascending */
     uint32_t n_genes;
     uint32_t n_units; /* 2 * n_layers + 1; a unit without genes has one choice */
     struct gene gene[SPACE_MAX_GENES];

@@ -293,15 +293,19 @@ int study_resolve(struct study *study, const struct geometry *geometry,
 static int write_resolved(const struct study *study, const char *path, struct err *err)
 {
     char *text = study_json_write(study);
-    int status;
+    struct file_draft draft;
 
     if (text == NULL) {
         err_set(err, ERR_MEMORY, "%s: out of memory", path);
         return -1;
     }
-    status = file_replace(path, text, strlen(text), err);
+    if (file_draft_open(&draft, path, err) != 0) {
+        free(text);
+        return -1;
+    }
+    fprintf(draft.stream, "%s\n", text);
     free(text);
-    return status;
+    return file_draft_commit(&draft, err);
 }
 
 static void tell_frozen(const struct study *study, size_t field, const char *was, const char *is,

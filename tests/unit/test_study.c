@@ -310,12 +310,13 @@ static void test_freeze(void)
        "a study is frozen when it begins");
     hash = study_hash(&s);
     first = read_text("study.resolved.json");
-    ok(study_read_resolved(&back, dir, &err) == 0 &&
-           memcmp(&back.limits.types, &s.limits.types, sizeof s.limits.types) == 0 &&
-           back.limits.ffn_grid == 256 && back.threads == 2 && back.geometry.d_ff == 1024 &&
-           back.geometry.rms_eps == s.geometry.rms_eps && back.geometry.tied &&
-           memcmp(&back.parent, &parent, sizeof parent) == 0 && back.time_s == 600.0 &&
-           strcmp(back.heldout, s.heldout) == 0 && workload_equal(&back.decode, &s.decode),
+    ok(study_read_resolved(&back, dir, &err) == 0 && back.limits.n_types == 2 &&
+           back.limits.types[0] == FORMAT_Q2_K && back.limits.types[1] == FORMAT_Q4_K &&
+           back.limits.kv_groups[0] == 2 && back.limits.ffn_grid == 256 && back.threads == 2 &&
+           back.geometry.d_ff == 1024 && back.geometry.rms_eps == s.geometry.rms_eps &&
+           back.geometry.tied && memcmp(&back.parent, &parent, sizeof parent) == 0 &&
+           back.time_s == 600.0 && strcmp(back.heldout, s.heldout) == 0 &&
+           workload_equal(&back.decode, &s.decode),
        "what was frozen is read back");
     back.time_s = 1;
     back.evals = 1;
@@ -347,6 +348,9 @@ static void test_freeze(void)
        "a task that changed is refused by its number");
     write_text(in_root("t.jsonl", path), "{}\n");
     write_text(in_root("h2.txt", path), "held out");
+    ok(refreeze("[\"Q4_K\", \"Q2_K\"]", "[\"Q2_K\", \"Q4_K\", \"Q2_K\"]", text) == ERR_NONE &&
+           refreeze("[4, 2]", "[2, 4, 4]", text) == ERR_NONE,
+       "the order of a list means nothing");
     ok(refreeze("../h.txt", "../h2.txt", text) == ERR_NONE, "the same text elsewhere is fine");
     ok(refreeze("\"evals\": 40", "\"evals\": 80", text) == ERR_NONE &&
            refreeze("\"time\": \"10min\"", "\"time\": \"1h\"", text) == ERR_NONE &&
