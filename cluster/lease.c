@@ -96,6 +96,11 @@ bool leases_expire(struct leases *leases, double now_s, uint32_t *worker, struct
     return false;
 }
 
+bool leases_is_lost(const struct leases *leases, uint32_t worker)
+{
+    return leases->worker[worker].state == WORKER_LOST;
+}
+
 static uint32_t count(const struct leases *leases, enum worker_state state)
 {
     uint32_t n = 0;

@@ -31,6 +31,7 @@ bool leases_finish(struct leases *leases, uint32_t worker, uint64_t lease, struc
 /* The next lease that ran out or whose worker is gone: true and *work, *worker set (worker LOST). */
 bool leases_expire(struct leases *leases, double now_s, uint32_t *worker, struct work *work);
 
+bool leases_is_lost(const struct leases *leases, uint32_t worker);
 uint32_t leases_n_busy(const struct leases *leases);
 uint32_t leases_n_alive(const struct leases *leases); /* ever seen and not LOST */
 uint32_t leases_n_lost(const struct leases *leases);

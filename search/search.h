@@ -23,7 +23,14 @@ struct search_options {
     uint32_t n_screened;  /* children made per proposal, the best is asked; 1 = no screening */
 };
 
-enum search_origin { ORIGIN_CORNER, ORIGIN_UNIFORM, ORIGIN_SEED, ORIGIN_CHILD, ORIGIN_RANDOM };
+enum search_origin {
+    ORIGIN_CORNER,
+    ORIGIN_UNIFORM,
+    ORIGIN_SEED,
+    ORIGIN_CHILD,
+    ORIGIN_RANDOM,
+    ORIGIN_PARENT /* never asked: the dense parent, in records */
+};
 const char *search_origin_name(enum search_origin origin);
 
 /* `problem` and `table` are borrowed; table may be NULL (no prior: no seeds, no screening). */

@@ -1,0 +1,51 @@
+/* master_parts.h - what the files of the master share: master.c (the loop), master_phase.c (what
+ * is to be done next) and master_verdict.c (what an answer changes). */
+#ifndef KERF_MASTER_PARTS_H
+#define KERF_MASTER_PARTS_H
+
+#include "cluster/job.h"
+#include "cluster/lease.h"
+#include "cluster/master.h"
+#include "cluster/study_problem.h"
+#include "search/search.h"
+
+enum phase { PHASE_PREPARE, PHASE_PARENT, PHASE_SENSITIVITY, PHASE_SEARCH, PHASE_FINAL, PHASE_DONE };
+
+struct master {
+    const struct study *study;
+    struct archive *archive;
+    struct link *link;
+    struct master_options options;
+    struct space space;
+    struct op_table *ops;
+    struct loss_table losses;
+    struct study_problem problem;
+    struct search *search;
+    struct leases *leases;
+    struct jobs jobs;
+    enum phase phase;
+    uint32_t final_passes;
+    double start_s, beat_s, heard_s;   /* heard_s: last word of any worker */
+    double longest_s;                  /* slowest evaluation so far */
+    uint64_t n_candidates;             /* with levels, in the archive */
+    uint64_t n_evaluated, n_failed, n_quarantined; /* of this run */
+    uint32_t n_unable_in_row;
+    bool drained, transaction;
+    struct device_class device;
+    struct message incoming, outgoing;
+};
+
+double master_now_s(void);
+
+/* Every write of a step is one transaction, begun with the first. */
+int master_begin(struct master *master, struct err *err);
+
+/* Make jobs of the present phase for up to `n_free` workers; moves to the next phase when nothing
+ * is left and nothing is out. */
+int master_fill(struct master *master, uint32_t n_free, struct err *err);
+
+/* Enter the answer to a job (removed when finished, waiting again when it is to be tried again). */
+int master_enter(struct master *master, struct job *job, enum verdict verdict,
+                 const char *reason, const char *result, struct err *err);
+
+#endif
