@@ -16,13 +16,16 @@
 #define CONFIG_NAME   "study.json"
 #define RESOLVED_NAME "study.resolved.json"
 
+/* A folder's path and a name in it share STUDY_PATH_MAX: find_dir refuses longer folders, and no
+ * name that kerf uses is near its limit. */
+#define DIR_MAX      767
+#define NAME_MAX_LEN 255
+_Static_assert(DIR_MAX + 1 + NAME_MAX_LEN + 1 == STUDY_PATH_MAX, "they fill a path");
+
 const char *study_path(const struct study *study, const char *name, char path[STUDY_PATH_MAX])
 {
-    int n = snprintf(path, STUDY_PATH_MAX, "%s/%s", study->dir, name);
-
-    /* find_dir left room for every name that kerf itself uses. */
-    assert(n >= 0 && n < STUDY_PATH_MAX);
-    (void)n;
+    assert(strlen(study->dir) <= DIR_MAX && strlen(name) <= NAME_MAX_LEN);
+    snprintf(path, STUDY_PATH_MAX, "%.767s/%.255s", study->dir, name);
     return path;
 }
 
@@ -37,7 +40,7 @@ static int find_dir(struct study *study, const char *dir, struct err *err)
                 dir);
         return -1;
     }
-    if (strlen(absolute) >= STUDY_PATH_MAX - 256) {
+    if (strlen(absolute) > DIR_MAX) {
         err_set(err, ERR_CONFIG, "%.80s...: the path of the study is too long", absolute);
         return -1;
     }
