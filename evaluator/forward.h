@@ -5,10 +5,13 @@
  * cut into batches beyond float rounding, and are bit-identical for a fixed thread count, kernel
  * set and batch cut.  All memory is one arena sized at creation:
  *
- *   | kv cache: layers x 2 x n_ctx x groups*hd (f16) | batch buffers: hidden, normed, q, k, v,
- *     attention out, gate, up [n_batch][...] | packed activations | scores | logits |
+ *   | kv cache: layers x 2 x groups*hd x n_ctx (f16) | rope angles | batch buffers: hidden, normed,
+ *     q, k, v, attention out, gate, up, sum, logits [n_batch][...] | packed activations | for each
+ *     member: one packed token, scores [32][n_ctx] |
  *
- * Residual stream h[n_tokens][d_model] is float32.  A NaN or infinity in the logits is found. */
+ * Residual stream h[n_tokens][d_model] is float32.  Angles of RoPE: position * base^(-2i/hd) for
+ * the neighbouring values 2i and 2i+1 of a head; the position is the index in the KV cache.  A NaN
+ * or infinity in the logits is found. */
 #ifndef KERF_FORWARD_H
 #define KERF_FORWARD_H
 
@@ -24,23 +27,35 @@ struct forward_options {
     uint32_t n_batch; /* most tokens in one call */
 };
 
-/* `model`, `kernels` and `team` are borrowed. */
+/* `model`, `kernels` and `team` are borrowed.  ERR_CONFIG for a KV cache format other than F16 and
+ * F32. */
 struct forward *forward_create(const struct model *model, const struct kernels *kernels,
                                struct team *team, const struct forward_options *options,
                                struct err *err);
 void forward_destroy(struct forward *forward); /* NULL is fine */
 
-/* Change the model under the same buffers (shapes must fit: same parent geometry). Resets. */
+/* Change the model under the same buffers (same parent geometry and KV format). Resets. */
 void forward_set_model(struct forward *forward, const struct model *model);
+
+/* What it was made with. */
+const struct model *forward_model(const struct forward *forward);
+struct team *forward_team(const struct forward *forward);
+uint32_t forward_n_ctx(const struct forward *forward);
+uint32_t forward_n_batch(const struct forward *forward);
 
 /* Forget the sequence: the next token is at position 0. */
 void forward_reset(struct forward *forward);
+/* Forget what came after the first `position` tokens (at most forward_position): several
+ * continuations share the cache of one beginning. */
+void forward_rewind(struct forward *forward, uint32_t position);
 uint32_t forward_position(const struct forward *forward);
 
 enum forward_logits { LOGITS_NONE, LOGITS_LAST, LOGITS_ALL };
 
-/* Append `n` <= n_batch tokens (each < n_vocab: checked, ERR_DATA).  Logits of the last or of all
- * n positions are then in forward_logits, [n or 1][n_vocab]. */
+/* Append `n` <= n_batch tokens.  Logits of the last or of all n positions are then in
+ * forward_logits, [n or 1][n_vocab].  ERR_DATA, and the position stays: a token outside the
+ * vocabulary, no room in the context, or logits that are not finite (the message names position
+ * and layer). */
 int forward_tokens(struct forward *forward, const int32_t *tokens, uint32_t n,
                    enum forward_logits logits, struct err *err);
 const float *forward_logits(const struct forward *forward);
@@ -55,9 +70,12 @@ void forward_layers(struct forward *forward, float *hidden, uint32_t n, uint32_t
                     uint32_t last, bool advance);
 /* Final norm and head: logits[n][n_vocab]. */
 void forward_head(struct forward *forward, const float *hidden, uint32_t n, float *logits);
+/* The same with the final norm and head of another model of the same parent geometry. */
+void forward_head_of(struct forward *forward, const struct model *model, const float *hidden,
+                     uint32_t n, float *logits);
 
-/* What calibration listens to: called by forward_layers after each norm or activation with the
- * input of a linear group.  NULL switches it off. */
+/* What calibration listens to: called after each norm or activation with the input of a linear
+ * group, x[n_tokens][n_in], on the thread that runs the pass.  NULL switches it off. */
 enum linear_site { SITE_QKV, SITE_O, SITE_GATE_UP, SITE_DOWN, N_LINEAR_SITES };
 typedef void forward_listen_fn(void *arg, uint32_t layer, enum linear_site site, const float *x,
                                uint32_t n_tokens, uint32_t n_in);

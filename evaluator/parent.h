@@ -11,18 +11,30 @@ struct err;
 struct parent;
 
 /* Open and check: known architecture, every tensor there with the right shape and a format kerf
- * computes with, no unknown tensors that would change the result (rope factors, biases, q/k norms
- * are refused by name).  ERR_DATA or ERR_MISSING, one clear line. */
+ * computes with, no unknown tensors or keys in use that would change the result (rope factors,
+ * biases, q/k norms, experts are refused by name).  ERR_DATA or ERR_MISSING, one clear line.
+ *
+ * Keys (prefix: the architecture): block_count, embedding_length, context_length,
+ * feed_forward_length, attention.head_count, attention.layer_norm_rms_epsilon; optional
+ * attention.head_count_kv (else: head_count), attention.key_length (else: embedding_length / heads
+ * of layer 0), rope.freq_base (else: 10000).  value_length and rope.dimension_count must equal the
+ * head size.  The three that may be arrays have an entry a layer; 0 heads or width 0 leave a unit
+ * out.  The vocabulary is as long as the embedding; a file without output.weight is tied, one that
+ * stores the same bytes twice is not. */
 struct parent *parent_open(const char *path, struct err *err);
 void parent_close(struct parent *parent); /* NULL is fine */
 
+/* Of the largest layer where layers differ: most KV groups, most query heads in a group, widest FFN
+ * (so no layer need have n_heads query heads).  Each layer's own widths: parent_genome. */
 const struct geometry *parent_geometry(const struct parent *parent);
 const struct gguf *parent_gguf(const struct parent *parent);
-/* SHA-256 over names, shapes, types and bytes of all tensors in name order; computed on first use.
- * Metadata may change without changing it. */
+/* SHA-256 over names, shapes, types and bytes of all tensors in name order; computed on first use
+ * (which must not be made by two threads at once).  Metadata may change without changing it. */
 struct hash256 parent_hash(struct parent *parent);
 
-/* The genome that the file itself is: its own formats and widths (for an exported candidate too). */
+/* The genome that the file itself is: its own formats and widths (for an exported candidate too).
+ * Canonical.  Where a file mixes formats among q, k, v (or gate and up), which a genome cannot say,
+ * the finest of them stands; a zero FFN is an FFN of its own width. */
 void parent_genome(const struct parent *parent, struct genome *genome);
 
 /* Tensors by role; NULL where the file has none (a unit that was dropped). */
@@ -38,7 +50,7 @@ const struct gguf_tensor *parent_out_norm(const struct parent *parent);
 /* "attn_q" for TENSOR_Q: the middle of blk.N.attn_q.weight. */
 const char *tensor_role_name(enum tensor_role role);
 
-/* Unpack rows [row0, row0 + n_rows) of a tensor to float, out[n_rows][row_len]. */
+/* Exact: unpack rows [row0, row0 + n_rows) of a tensor to float, out[n_rows][row_len]. */
 void parent_unpack(const struct gguf_tensor *tensor, size_t row0, size_t n_rows, float *out);
 
 #endif

@@ -1,0 +1,279 @@
+/* forward_attention.c - queries, keys and values of a layer, their cache, and attention over it.
+ *
+ * Both products of attention are products with rows of the cache, so they run on the kernels that
+ * also multiply weights of the cache's format: scores = K q, out = V' p.  Query head h uses KV
+ * group h / (heads / groups).  Prefill goes by blocks of queries; a block's scores against all keys
+ * so far are kept whole ([QUERY_BLOCK][n_ctx] a member), so memory does not grow with the square of
+ * the context and the softmax needs no second look. */
+#include "evaluator/forward_parts.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* What a member takes of a layer's rows: all of some groups, or any pieces of 16. */
+struct qkv_share {
+    struct span q, k, v;
+    bool own_groups; /* whole groups: attention needs no other member's work */
+    struct span heads;
+};
+
+size_t attention_cache_bytes(struct forward *f)
+{
+    const struct geometry *g = &f->model->geometry;
+    size_t value_bytes = format_block_bytes(f->model->kv);
+    size_t groups_dim = (size_t)g->n_kv_heads * g->head_dim;
+
+    /* Rows begin on cache lines; the one line more keeps their distance off powers of two, where
+     * rows would compete for the same places of the cache. */
+    f->value_stride = (f->n_ctx + 31) / 32 * 32 + 32;
+    f->score_stride = f->value_stride;
+    f->value_offset = arena_rounded(groups_dim * f->n_ctx * value_bytes);
+    f->layer_bytes = f->value_offset + arena_rounded(groups_dim * f->value_stride * value_bytes);
+    return f->layer_bytes;
+}
+
+static char *cache_keys(const struct forward *f, uint32_t layer, size_t group, size_t position)
+{
+    size_t row_bytes = f->model->geometry.head_dim * format_block_bytes(f->model->kv);
+
+    return f->cache + layer * f->layer_bytes + (group * f->n_ctx + position) * row_bytes;
+}
+
+/* The values of one dimension, a row over positions. */
+static char *cache_values(const struct forward *f, uint32_t layer, size_t group, size_t dim)
+{
+    size_t row_bytes = f->value_stride * format_block_bytes(f->model->kv);
+
+    return f->cache + layer * f->layer_bytes + f->value_offset +
+           (group * f->model->geometry.head_dim + dim) * row_bytes;
+}
+
+/* ---- projections ---------------------------------------------------------------------------- */
+
+/* The part of `whole` units [begin, end) that lies in a matrix beginning at unit `at`. */
+static struct span rows_of_units(struct span units, size_t at, size_t n_rows)
+{
+    size_t n_units = (n_rows + ROW_GRAIN - 1) / ROW_GRAIN;
+    size_t begin = units.begin > at ? units.begin - at : 0;
+    size_t end = units.end > at ? units.end - at : 0;
+    struct span rows;
+
+    begin = begin < n_units ? begin : n_units;
+    end = end < n_units ? end : n_units;
+    rows.begin = begin * ROW_GRAIN < n_rows ? begin * ROW_GRAIN : n_rows;
+    rows.end = end * ROW_GRAIN < n_rows ? end * ROW_GRAIN : n_rows;
+    return rows;
+}
+
+static struct qkv_share share_of(const struct walker *walker, const struct attn_unit *unit)
+{
+    size_t head_dim = walker->pass->forward->model->geometry.head_dim;
+    size_t ratio = unit->n_heads / unit->n_groups;
+    size_t n_q = unit->n_heads * head_dim, n_kv = unit->n_groups * head_dim;
+    struct qkv_share share = {.own_groups = unit->n_groups % walker->n_members == 0};
+
+    if (share.own_groups) {
+        struct span groups = walker_share(walker, unit->n_groups, 1);
+        share.heads = (struct span){groups.begin * ratio, groups.end * ratio};
+        share.q = (struct span){share.heads.begin * head_dim, share.heads.end * head_dim};
+        share.k = (struct span){groups.begin * head_dim, groups.end * head_dim};
+        share.v = share.k;
+        return share;
+    }
+    size_t q_units = (n_q + ROW_GRAIN - 1) / ROW_GRAIN;
+    size_t kv_units = (n_kv + ROW_GRAIN - 1) / ROW_GRAIN;
+    struct span units = walker_share(walker, q_units + 2 * kv_units, 1);
+    share.q = rows_of_units(units, 0, n_q);
+    share.k = rows_of_units(units, q_units, n_kv);
+    share.v = rows_of_units(units, q_units + kv_units, n_kv);
+    share.heads = walker_share(walker, unit->n_heads, 1);
+    return share;
+}
+
+/* Turn rows [begin, end) of one vector of heads; they may begin and end inside a head. */
+static void rotate(const struct forward *f, float *x, struct span rows, const float *cos_sin)
+{
+    size_t head_dim = f->model->geometry.head_dim, next;
+
+    for (size_t r = rows.begin; r < rows.end; r = next) {
+        size_t in_head = r % head_dim;
+        next = r - in_head + head_dim < rows.end ? r - in_head + head_dim : rows.end;
+        f->kernels->rope(x + r, cos_sin + in_head, (next - r) / 2);
+    }
+}
+
+/* Values of one position, as the cache keeps them, `step` values apart. */
+static void store(enum format kv, char *to, size_t step, const float *x, size_t n)
+{
+    if (kv == FORMAT_F32) {
+        float *out = (float *)(void *)to;
+        for (size_t i = 0; i < n; i++)
+            out[i * step] = x[i];
+    } else {
+        uint16_t *out = (uint16_t *)(void *)to;
+        for (size_t i = 0; i < n; i++)
+            out[i * step] = kernels_f32_to_f16(x[i]);
+    }
+}
+
+static void project_queries(const struct forward *f, const struct attn_unit *unit,
+                            const struct site_input *input, struct span rows, size_t n)
+{
+    size_t head_dim = f->model->geometry.head_dim, width = unit->q.n_out;
+
+    if (rows.begin == rows.end)
+        return;
+    site_multiply(f, &unit->q, input, rows, n, f->q, width);
+    for (size_t t = 0; t < n; t++)
+        rotate(f, f->q + t * width, rows, f->rope_q + (f->position + t) * head_dim);
+}
+
+static void project_keys(const struct forward *f, uint32_t layer, const struct attn_unit *unit,
+                         const struct site_input *input, struct span rows, size_t n)
+{
+    size_t head_dim = f->model->geometry.head_dim, width = unit->k.n_out;
+    size_t value_bytes = format_block_bytes(f->model->kv);
+
+    if (rows.begin == rows.end)
+        return;
+    site_multiply(f, &unit->k, input, rows, n, f->k, width);
+    for (size_t t = 0; t < n; t++) {
+        size_t position = f->position + t, next;
+        rotate(f, f->k + t * width, rows, f->rope + position * head_dim);
+        for (size_t r = rows.begin; r < rows.end; r = next) {
+            size_t in_head = r % head_dim;
+            next = r - in_head + head_dim < rows.end ? r - in_head + head_dim : rows.end;
+            store(f->model->kv,
+                  cache_keys(f, layer, r / head_dim, position) + in_head * value_bytes, 1,
+                  f->k + t * width + r, next - r);
+        }
+    }
+}
+
+static void project_values(const struct forward *f, uint32_t layer, const struct attn_unit *unit,
+                           const struct site_input *input, struct span rows, size_t n)
+{
+    size_t width = unit->v.n_out, value_bytes = format_block_bytes(f->model->kv);
+
+    if (rows.begin == rows.end)
+        return;
+    site_multiply(f, &unit->v, input, rows, n, f->v, width);
+    for (size_t t = 0; t < n; t++)
+        store(f->model->kv, cache_values(f, layer, 0, rows.begin) + (f->position + t) * value_bytes,
+              f->value_stride, f->v + t * width + rows.begin, rows.end - rows.begin);
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+/* `n_cols` queries of one group against its first `n_keys` keys.
+ *   q    vectors q_stride apart; out likewise, out_stride apart
+ *   see  column c may look at the first see + c * step keys */
+struct look {
+    uint32_t layer;
+    size_t group, n_cols, n_keys, see, step;
+    const float *q;
+    float *out;
+    size_t q_stride, out_stride;
+};
+
+static void attend(const struct forward *f, const struct scratch *scratch, const struct look *look)
+{
+    enum format kv = f->model->kv;
+    kernel_matmul_fn *multiply = f->kernels->matmul[kv][ACT_FLOAT];
+    size_t head_dim = f->model->geometry.head_dim, value_bytes = format_block_bytes(kv);
+    size_t stride = f->score_stride;
+
+    multiply(cache_keys(f, look->layer, look->group, 0), head_dim * value_bytes, look->n_keys,
+             head_dim, look->q, look->q_stride * sizeof(float), look->n_cols, scratch->scores,
+             stride);
+    for (size_t c = 0; c < look->n_cols; c++) {
+        float *row = scratch->scores + c * stride;
+        size_t seen = look->see + c * look->step;
+        f->kernels->softmax(row, seen);
+        memset(row + seen, 0, (look->n_keys - seen) * sizeof *row);
+    }
+    multiply(cache_values(f, look->layer, look->group, 0), f->value_stride * value_bytes, head_dim,
+             look->n_keys, scratch->scores, stride * sizeof(float), look->n_cols, look->out,
+             look->out_stride);
+}
+
+/* One token: the query heads of a group are the columns, so that its cache is read once. */
+static void attend_token(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
+                         struct span heads)
+{
+    const struct forward *f = walker->pass->forward;
+    size_t head_dim = f->model->geometry.head_dim, ratio = unit->n_heads / unit->n_groups, next;
+
+    for (size_t h = heads.begin; h < heads.end; h = next) {
+        size_t group = h / ratio;
+        next = (group + 1) * ratio < heads.end ? (group + 1) * ratio : heads.end;
+        next = next - h <= QUERY_BLOCK ? next : h + QUERY_BLOCK;
+        struct look look = {.layer = layer,
+                            .group = group,
+                            .n_cols = next - h,
+                            .n_keys = f->position + 1,
+                            .see = f->position + 1,
+                            .q = f->q + h * head_dim,
+                            .out = f->attn + h * head_dim,
+                            .q_stride = head_dim,
+                            .out_stride = head_dim};
+        attend(f, &f->scratch[walker->member], &look);
+    }
+}
+
+/* Many tokens: a head and a block of queries at a time. */
+static void attend_block(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
+                         size_t head, size_t block)
+{
+    const struct forward *f = walker->pass->forward;
+    size_t n = walker->pass->n, begin = block * QUERY_BLOCK;
+    size_t end = begin + QUERY_BLOCK < n ? begin + QUERY_BLOCK : n;
+    size_t head_dim = f->model->geometry.head_dim, width = unit->n_heads * head_dim;
+    struct look look = {.layer = layer,
+                        .group = head / (unit->n_heads / unit->n_groups),
+                        .n_cols = end - begin,
+                        .n_keys = f->position + end,
+                        .see = f->position + begin + 1,
+                        .step = 1,
+                        .q = f->q + begin * width + head * head_dim,
+                        .out = f->attn + begin * width + head * head_dim,
+                        .q_stride = width,
+                        .out_stride = width};
+
+    attend(f, &f->scratch[walker->member], &look);
+}
+
+static void attend_batch(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
+                         const struct qkv_share *share)
+{
+    size_t n_blocks = (walker->pass->n + QUERY_BLOCK - 1) / QUERY_BLOCK;
+
+    if (share->own_groups) {
+        for (size_t h = share->heads.begin; h < share->heads.end; h++)
+            for (size_t b = 0; b < n_blocks; b++)
+                attend_block(walker, layer, unit, h, b);
+        return;
+    }
+    /* Dealt out one by one, the heads of a block after each other: they cost the same. */
+    for (size_t i = walker->member; i < n_blocks * unit->n_heads; i += walker->n_members)
+        attend_block(walker, layer, unit, i % unit->n_heads, i / unit->n_heads);
+}
+
+void attention_run(const struct walker *walker, uint32_t layer, const struct attn_unit *unit)
+{
+    struct pass *p = walker->pass;
+    const struct weights *qkv[] = {&unit->q, &unit->k, &unit->v};
+    struct qkv_share share = share_of(walker, unit);
+
+    struct site_input input =
+        site_prepare(walker, layer, SITE_QKV, p->hidden, p->n, unit->q.n_in, unit->norm, qkv, 3);
+    project_queries(p->forward, unit, &input, share.q, p->n);
+    project_keys(p->forward, layer, unit, &input, share.k, p->n);
+    project_values(p->forward, layer, unit, &input, share.v, p->n);
+    if (!share.own_groups)
+        walker_wait(walker);
+    if (p->n == 1)
+        attend_token(walker, layer, unit, share.heads);
+    else
+        attend_batch(walker, layer, unit, &share);
+}
