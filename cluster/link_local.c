@@ -97,6 +97,7 @@ int link_local_open(struct link **master, struct link **worker, struct err *err)
     for (uint32_t i = 0; i < 2; i++) {
         pair->queue[i].last = &pair->queue[i].first;
         pair->link[i] = (struct link){.n_workers = 1,
+                                      .n_local_workers = 1,
                                       .self = i,
                                       .send = local_send,
                                       .receive = local_receive,

@@ -137,6 +137,23 @@ static void mpi_close(struct link *link, bool clean)
     free(mpi);
 }
 
+/* Which of the node's workers this rank is.  Collective, so at start-up only. */
+static void find_neighbours(struct link *link)
+{
+    MPI_Comm node;
+    int rank, size, lowest = (int)link->self;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, (int)link->self, MPI_INFO_NULL,
+                        &node);
+    MPI_Comm_rank(node, &rank);
+    MPI_Comm_size(node, &size);
+    MPI_Bcast(&lowest, 1, MPI_INT, 0, node);
+    /* The master, the lowest of its node, is no worker. */
+    int masters = lowest == 0;
+    link->local_worker = (uint32_t)(rank > masters ? rank - masters : 0);
+    link->n_local_workers = (uint32_t)(size - masters);
+    MPI_Comm_free(&node);
+}
+
 struct link *link_mpi_open(struct err *err)
 {
     int rank, size;
@@ -161,5 +178,6 @@ struct link *link_mpi_open(struct err *err)
                               .retire = mpi_retire,
                               .close = mpi_close,
                               .impl = mpi};
+    find_neighbours(&mpi->link);
     return &mpi->link;
 }

@@ -6,6 +6,7 @@
 #include "space/base/err.h"
 #include "space/base/log.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

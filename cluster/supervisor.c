@@ -45,6 +45,11 @@ void supervisor_destroy(struct supervisor *supervisor)
     free(supervisor);
 }
 
+bool supervisor_is_busy(const struct supervisor *supervisor)
+{
+    return supervisor->child != NULL;
+}
+
 static int greet(struct supervisor *supervisor, struct err *err)
 {
     struct message *message = &supervisor->outgoing;

@@ -12,6 +12,9 @@ struct supervisor *supervisor_create(struct link *link, const struct child_optio
                                      struct err *err);
 void supervisor_destroy(struct supervisor *supervisor); /* kills the child */
 
+/* Whether a child is at work. */
+bool supervisor_is_busy(const struct supervisor *supervisor);
+
 /* 1: go on; 0: STOP received; -1: the master fell silent or the link broke. */
 int supervisor_step(struct supervisor *supervisor, int nap_ms, struct err *err);
 

@@ -1,0 +1,253 @@
+/* launch.c - the watchdog of mpi.md section 6: start mpirun by the recipe, end it when it does not
+ * end by itself, clean up what it leaves, and report what the master's status file says. */
+#include "cluster/run.h"
+#include "cluster/run_status.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+#include "space/base/file.h"
+#include "space/base/log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SLACK_S 10       /* mpirun may outlive the status file by so much */
+#define SILENT_S 120     /* the master touches progress.json every 10 s */
+#define TERM_S 6
+
+extern char **environ;
+
+static volatile sig_atomic_t n_stops, forward_stop;
+
+static void on_stop(int signal)
+{
+    (void)signal;
+    n_stops++;
+    forward_stop = 1;
+}
+
+#define MAX_ARGS 48
+
+struct command_line {
+    char *arg[MAX_ARGS];
+    int n;
+    char tmp[64], ranks[16], evals[32], time[32], threads[16];
+};
+
+static void add(struct command_line *line, const char *arg)
+{
+    if (line->n + 1 < MAX_ARGS)
+        line->arg[line->n++] = (char *)arg;
+    line->arg[line->n] = NULL;
+}
+
+/* Every flag is explained in mpi.md section 2. */
+static void compose(struct command_line *line, const struct study *study,
+                    const struct run_options *options, uint32_t n_ranks, const char *self)
+{
+    static const char *const recipe[] = {
+        "mpirun", "--enable-recovery", "--mca", "async_mpi_finalize", "1", "--mca", "pml", "ob1",
+        "--mca", "mpi_yield_when_idle", "1", "--bind-to", "none", "--mca",
+        "odls_base_sigkill_timeout", "4", "--mca", "orte_tmpdir_base", NULL};
+    for (int i = 0; recipe[i] != NULL; i++)
+        add(line, recipe[i]);
+    add(line, line->tmp);
+    snprintf(line->ranks, sizeof line->ranks, "%u", n_ranks);
+    add(line, "-n");
+    add(line, line->ranks);
+    add(line, self);
+    add(line, "search");
+    add(line, "-C");
+    add(line, study->dir);
+    if (options->evals > 0) {
+        snprintf(line->evals, sizeof line->evals, "%llu", (unsigned long long)options->evals);
+        add(line, "--evals");
+        add(line, line->evals);
+    }
+    if (options->time_s > 0) {
+        snprintf(line->time, sizeof line->time, "%.3fs", options->time_s);
+        add(line, "--time");
+        add(line, line->time);
+    }
+    if (options->threads > 0) {
+        snprintf(line->threads, sizeof line->threads, "%u", options->threads);
+        add(line, "--threads");
+        add(line, line->threads);
+    }
+    if (options->scratch != NULL) {
+        add(line, "--scratch");
+        add(line, options->scratch);
+    }
+    if (log_level() != LOG_INFO)
+        add(line, log_level() > LOG_INFO ? "-v" : "-q");
+}
+
+/* mpirun refuses root and more ranks than cores unless told twice; both are for containers and
+ * small machines, and a batch system's own slot count stays untouched. */
+static void prepare_environment(void)
+{
+    if (geteuid() == 0) {
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    }
+    if (getenv("SLURM_JOB_ID") == NULL)
+        setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
+}
+
+static int start(const struct command_line *line, pid_t *pid)
+{
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                              POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    int failed = posix_spawnp(pid, "mpirun", &actions, &attributes, line->arg, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    return failed;
+}
+
+static bool has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+static bool wait_end(pid_t pid, double seconds)
+{
+    int64_t end = clock_now_ns() + (int64_t)(seconds * 1e9);
+    while (!has_ended(pid) && clock_now_ns() < end)
+        clock_nap_ns(20000000);
+    return has_ended(pid);
+}
+
+/* TERM, a while, KILL. */
+static void end_hard(pid_t pid)
+{
+    kill(pid, SIGTERM);
+    if (!wait_end(pid, TERM_S))
+        kill(-pid, SIGKILL);
+}
+
+static void watch(pid_t pid, const struct study *study)
+{
+    char path[STUDY_PATH_MAX];
+    int64_t status_seen = 0, begun = clock_now_ns();
+    study_path(study, "status.json", path);
+    while (!has_ended(pid)) {
+        clock_nap_ns(50000000);
+        if (forward_stop) {
+            forward_stop = 0;
+            kill(pid, n_stops < 3 ? SIGUSR1 : SIGTERM);
+        }
+        if (status_seen == 0 && file_exists(path))
+            status_seen = clock_now_ns();
+        bool overdue = status_seen != 0 &&
+                       clock_now_ns() - status_seen > (int64_t)SLACK_S * 1000000000ll;
+        bool silent = clock_now_ns() - begun > (int64_t)SILENT_S * 1000000000ll &&
+                      run_progress_age(study) > SILENT_S && status_seen == 0;
+        if (overdue || silent) {
+            log_warn("launch", "%s", overdue ? "mpirun does not end by itself"
+                                             : "the master has been silent for too long");
+            end_hard(pid);
+        }
+    }
+}
+
+/* --- clean up --- */
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *walk)
+{
+    (void)info;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+/* Ranks that were killed leave their shared segment behind; ours carry our user and are not mapped
+ * by anybody once mpirun is gone, but another run of this user may be alive: only segments whose
+ * creator is dead are removed, by their time and ours. */
+static void remove_segments(int64_t begun_wall_s)
+{
+    char host[64], prefix[160], path[400];
+    gethostname(host, sizeof host - 1);
+    host[sizeof host - 1] = '\0';
+    snprintf(prefix, sizeof prefix, "vader_segment.%s.%lx.", host, (unsigned long)geteuid());
+    DIR *folder = opendir("/dev/shm");
+    const struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        struct stat info;
+        if (strncmp(entry->d_name, "vader_segment.", 14) != 0)
+            continue;
+        snprintf(path, sizeof path, "/dev/shm/%s", entry->d_name);
+        if (stat(path, &info) == 0 && info.st_uid == geteuid() && info.st_ctime >= begun_wall_s &&
+            strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
+            unlink(path);
+    }
+    if (folder != NULL)
+        closedir(folder);
+}
+
+int run_launch(const struct study *study, const struct run_options *options, uint32_t n_ranks)
+{
+    struct command_line line = {0};
+    struct sigaction action = {.sa_handler = on_stop};
+    char self[STUDY_PATH_MAX];
+    pid_t pid;
+    int64_t begun = clock_wall_s();
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length > 0 ? length : 0] = '\0';
+    snprintf(line.tmp, sizeof line.tmp, "/tmp/kerf-mpi.XXXXXX");
+    if (length <= 0 || mkdtemp(line.tmp) == NULL) {
+        fprintf(stderr, "kerf: no temporary folder for mpirun: %s\n", strerror(errno));
+        return err_exit_status(ERR_CREATE);
+    }
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    run_status_remove(study);
+    run_progress_touch(study);
+    prepare_environment();
+    compose(&line, study, options, n_ranks, self);
+    int failed = start(&line, &pid);
+    if (failed != 0) {
+        fprintf(stderr, "kerf: mpirun cannot be started: %s; install openmpi-bin, or leave --ranks "
+                "out to search on this machine alone\n", strerror(failed));
+        rmdir(line.tmp);
+        return err_exit_status(ERR_RESOURCE);
+    }
+    watch(pid, study);
+    kill(-pid, SIGKILL); /* whatever of its group is left */
+    waitpid(pid, NULL, 0);
+    nftw(line.tmp, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    remove_segments(begun);
+
+    struct run_status status;
+    struct err err = {0};
+    if (run_status_read(study, &status, &err) != 0) {
+        fprintf(stderr, "kerf: the run died without a word; everything committed is saved, run the "
+                "same command again\n");
+        return err_exit_status(ERR_STOPPED);
+    }
+    run_status_print(study, &status);
+    if (status.code != ERR_NONE)
+        fprintf(stderr, "kerf: %s\n", status.reason);
+    return err_exit_status(status.code);
+}

@@ -1,0 +1,134 @@
+#include "cluster/run_status.h"
+#include "space/base/clock.h"
+#include "space/base/file.h"
+#include "space/base/units.h"
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* JSON has no NAN: such a number is left out and read back as NAN. */
+static void put(cJSON *node, const char *name, double value)
+{
+    if (isfinite(value))
+        cJSON_AddNumberToObject(node, name, value);
+}
+
+static double get(const cJSON *node, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(node, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+static uint32_t get_count(const cJSON *node, const char *name)
+{
+    double value = get(node, name);
+    return value >= 0 && value < 4e9 ? (uint32_t)value : 0;
+}
+
+int run_status_write(const struct study *study, const struct run_status *status, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    const struct master_summary *s = &status->summary;
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "code", err_name(status->code));
+    cJSON_AddNumberToObject(root, "exit", err_exit_status(status->code));
+    cJSON_AddStringToObject(root, "reason", status->reason);
+    put(root, "evaluated", (double)s->n_evaluated);
+    put(root, "failed", (double)s->n_failed);
+    put(root, "quarantined", (double)s->n_quarantined);
+    put(root, "workers_lost", s->n_workers_lost);
+    put(root, "seconds", s->seconds);
+    put(root, "hypervolume", s->hypervolume);
+    put(root, "predicted", s->n_predicted);
+    put(root, "decode_mape", s->decode_mape);
+    put(root, "decode_rho", s->decode_rho);
+    put(root, "prefill_mape", s->prefill_mape);
+    put(root, "prefill_rho", s->prefill_rho);
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    int written = text != NULL ? file_replace(study_path(study, "status.json", path), text,
+                                              strlen(text), err)
+                               : -1;
+    free(text);
+    return written;
+}
+
+int run_status_read(const struct study *study, struct run_status *status, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    memset(status, 0, sizeof *status);
+    char *text = file_read(study_path(study, "status.json", path), 1 << 20, NULL, err);
+    if (text == NULL)
+        return -1;
+    cJSON *root = cJSON_Parse(text);
+    free(text);
+    const cJSON *code = cJSON_GetObjectItemCaseSensitive(root, "code");
+    const cJSON *reason = cJSON_GetObjectItemCaseSensitive(root, "reason");
+    status->code = ERR_STOPPED;
+#define MATCH(name, phrase, exit)                                                                  \
+    if (cJSON_IsString(code) && strcmp(code->valuestring, #name) == 0)                             \
+        status->code = name;
+    ERR_CODES(MATCH)
+#undef MATCH
+    snprintf(status->reason, sizeof status->reason, "%s",
+             cJSON_IsString(reason) ? reason->valuestring : "");
+    status->summary = (struct master_summary){
+        .n_evaluated = get_count(root, "evaluated"),
+        .n_failed = get_count(root, "failed"),
+        .n_quarantined = get_count(root, "quarantined"),
+        .n_workers_lost = get_count(root, "workers_lost"),
+        .seconds = get(root, "seconds"),
+        .n_predicted = get_count(root, "predicted"),
+        .decode_mape = get(root, "decode_mape"),
+        .decode_rho = get(root, "decode_rho"),
+        .prefill_mape = get(root, "prefill_mape"),
+        .prefill_rho = get(root, "prefill_rho"),
+        .hypervolume = get(root, "hypervolume"),
+    };
+    cJSON_Delete(root);
+    return 0;
+}
+
+void run_status_remove(const struct study *study)
+{
+    char path[STUDY_PATH_MAX];
+    unlink(study_path(study, "status.json", path));
+}
+
+void run_progress_touch(const struct study *study)
+{
+    char path[STUDY_PATH_MAX], text[64];
+    int n = snprintf(text, sizeof text, "{\"time\":%lld}\n", (long long)clock_wall_s());
+    file_replace(study_path(study, "progress.json", path), text, (size_t)n, NULL);
+}
+
+double run_progress_age(const struct study *study)
+{
+    char path[STUDY_PATH_MAX];
+    struct stat info;
+    if (stat(study_path(study, "progress.json", path), &info) != 0)
+        return 1e9;
+    return (double)(clock_wall_s() - info.st_mtime);
+}
+
+void run_status_print(const struct study *study, const struct run_status *status)
+{
+    const struct master_summary *s = &status->summary;
+    char took[32];
+    printf("measured %llu candidates in %s; %llu attempts failed, %llu candidates quarantined, "
+           "%u workers lost\n",
+           (unsigned long long)s->n_evaluated, units_format_duration(s->seconds, took),
+           (unsigned long long)s->n_failed, (unsigned long long)s->n_quarantined,
+           s->n_workers_lost);
+    if (s->n_predicted >= 2)
+        printf("op table against measurement, %u evaluations: decode off by %.1f %% (rank "
+               "correlation %.3f), prefill by %.1f %% (%.3f)\n",
+               s->n_predicted, 100 * s->decode_mape, s->decode_rho, 100 * s->prefill_mape,
+               s->prefill_rho);
+    printf("next: kerf front -C %s   kerf query -C %s --latency-budget 1ms\n", study->dir,
+           study->dir);
+}
