@@ -13,11 +13,14 @@
 static char root[64], dir[128];
 static struct hash256 parent;
 
-/* Without the fsync of file_replace: thousands of files are written here. */
+/* Without the fsync of file_replace, and without truncating, which waits for the disk too on some
+ * file systems: thousands of files are written here. */
 static bool write_bytes(const char *path, const char *text, size_t n)
 {
-    FILE *file = fopen(path, "w");
+    FILE *file;
 
+    unlink(path);
+    file = fopen(path, "w");
     return file != NULL && fwrite(text, 1, n, file) == n && fclose(file) == 0;
 }
 
