@@ -94,23 +94,27 @@ static size_t at_most(size_t n, size_t limit)
     return n < limit ? n : limit;
 }
 
-/* x[n_rows][n_k] times the panels of B, which has n_cols columns. */
+/* x[n_rows][n_k] times the panels of B, which has n_cols columns.  A block is written out while
+ * the tiles already multiply the next one, so there are two block buffers. */
 static void multiply(size_t n_rows, size_t n_cols, size_t n_k, const uint16_t *x, size_t ldx,
                      const uint16_t *b, struct train_output y, uint16_t *scratch)
 {
-    float block[AMX_BLOCK] __attribute__((aligned(64)));
-    size_t steps = amx_panels(n_k);
+    float blocks[2][AMX_BLOCK] __attribute__((aligned(64)));
+    size_t steps = amx_panels(n_k), panel = panel_size(n_k);
     amx_begin();
     for (size_t group = 0; group < n_rows; group += GROUP) {
-        size_t end = at_most(n_rows, group + GROUP);
-        for (size_t r = group; r < end; r += AMX_SIDE)
-            amx_pack_a(x, ldx, n_rows, n_k, r, scratch + (r - group) / 32 * panel_size(n_k));
-        for (size_t c = 0; c < n_cols; c += AMX_SIDE) {
-            const uint16_t *b_panel = b + c / 32 * panel_size(n_k);
-            for (size_t r = group; r < end; r += AMX_SIDE) {
-                amx_block(steps, scratch + (r - group) / 32 * panel_size(n_k), b_panel, block,
+        size_t rows = at_most(n_rows - group, GROUP), side = amx_panels(rows);
+        size_t n_blocks = side * amx_panels(n_cols);
+        for (size_t r = 0; r < side; r++)
+            amx_pack_a(x + group * ldx, ldx, rows, n_k, 32 * r, scratch + r * panel);
+        for (size_t i = 0; i <= n_blocks; i++) {
+            if (i < n_blocks)
+                amx_block(steps, scratch + i % side * panel, b + i / side * panel, blocks[i % 2],
                           AMX_SIDE);
-                block_write(block, y, r, c, at_most(n_rows - r, 32), at_most(n_cols - c, 32));
+            if (i > 0) {
+                size_t r = (i - 1) % side * 32, c = (i - 1) / side * 32;
+                block_write(blocks[(i - 1) % 2], y, group + r, c, at_most(rows - r, 32),
+                            at_most(n_cols - c, 32));
             }
         }
     }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "evaluator/reference/train_backend.h"
+#include "evaluator/reference/train_memory.h"
 #include "evaluator/reference/train_rows.h"
 #include "space/base/err.h"
 #include "space/base/rng.h"
@@ -137,7 +138,7 @@ struct train_model *train_model_create(const struct train_geometry *g,
         goto no_memory;
     struct cutter count = {0};
     model_cut(m, &count);
-    m->slab = aligned_alloc(64, count.used);
+    m->slab = train_memory_create(count.used);
     if (m->slab == NULL)
         goto no_memory;
     struct cutter cutter = {.base = m->slab};
@@ -271,7 +272,7 @@ struct train_workspace *train_workspace_create(const struct train_model *m, size
         goto no_memory;
     struct cutter count = {0};
     workspace_cut(m, ws, &count);
-    ws->slab = aligned_alloc(64, count.used);
+    ws->slab = train_memory_create(count.used);
     if (ws->slab == NULL)
         goto no_memory;
     struct cutter cutter = {.base = ws->slab};

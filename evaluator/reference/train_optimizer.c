@@ -6,27 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "evaluator/reference/train_memory.h"
 #include "evaluator/reference/train_pool.h"
 #include "space/base/err.h"
 
 enum { MAX_THREADS = 256 };
 
-static float *vector_create(size_t n)
-{
-    float *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
-    if (x != NULL)
-        memset(x, 0, n * sizeof *x);
-    return x;
-}
-
 int train_optimizer_init(struct train_optimizer *opt, size_t n_params, struct err *err)
 {
     *opt = (struct train_optimizer){
         .n_params = n_params,
-        .weights = vector_create(n_params),
-        .average = vector_create(n_params),
-        .moment1 = vector_create(n_params),
-        .moment2 = vector_create(n_params),
+        .weights = train_memory_create(n_params * sizeof(float)),
+        .average = train_memory_create(n_params * sizeof(float)),
+        .moment1 = train_memory_create(n_params * sizeof(float)),
+        .moment2 = train_memory_create(n_params * sizeof(float)),
     };
     if (opt->weights == NULL || opt->average == NULL || opt->moment1 == NULL ||
         opt->moment2 == NULL) {

@@ -10,6 +10,7 @@
 #include "evaluator/reference/train_backend.h"
 #include "evaluator/reference/train_checkpoint.h"
 #include "evaluator/reference/train_export.h"
+#include "evaluator/reference/train_memory.h"
 #include "evaluator/reference/train_model.h"
 #include "evaluator/reference/train_optimizer.h"
 #include "evaluator/reference/train_options.h"
@@ -128,10 +129,9 @@ static int memory_create(struct run *run, struct err *err)
         run->workspaces[i] = train_workspace_create(run->model, 1, err);
         if (run->workspaces[i] == NULL)
             return -1;
-        run->gradients[i] = aligned_alloc(64, (n_params * sizeof(float) + 63) / 64 * 64);
+        run->gradients[i] = train_memory_create(n_params * sizeof(float));
         if (run->gradients[i] == NULL)
             goto no_memory;
-        memset(run->gradients[i], 0, n_params * sizeof(float));
     }
     return 0;
 
