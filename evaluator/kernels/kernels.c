@@ -39,6 +39,26 @@ const struct kernels *kernels_reference(void)
     return &sets[ISA_REF];
 }
 
+/* The fast sets exist for x86-64 alone; elsewhere the reference serves. */
+#if defined(__x86_64__)
+static bool machine_has(enum isa isa)
+{
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c");
+    if (isa == ISA_AVX2)
+        return avx2;
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+/* A set stands on the one before it, so that what it has no kernel for is still fast. */
+static void set_fill(enum isa isa, struct kernels *set)
+{
+    if (isa == ISA_AVX512)
+        int8_avx512_fill(set);
+}
+#else
 static bool machine_has(enum isa isa)
 {
     (void)isa;
@@ -50,6 +70,7 @@ static void set_fill(enum isa isa, struct kernels *set)
     (void)isa;
     (void)set;
 }
+#endif
 
 static void build(enum isa isa)
 {

@@ -61,6 +61,11 @@ struct kernels {
     /* Rotate `n_pairs` neighbouring pairs (x[2i], x[2i+1]) by the angles given as
      * cos_sin[2i], cos_sin[2i+1]. */
     void (*rope)(float *x, const float *cos_sin, size_t n_pairs);
+
+    /* Read every byte once, in several streams, as fast as this set can, and return the exclusive
+     * or of the whole 64-byte lines, folded.  Decode can at best run at this rate: it is measured
+     * beside a kernel to tell a slow kernel from slow memory. */
+    uint64_t (*read)(const void *p, size_t bytes);
 };
 
 /* The reference set: always there. */

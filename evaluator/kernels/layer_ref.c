@@ -2,6 +2,7 @@
 #include "evaluator/kernels/kernel_sets.h"
 
 #include <math.h>
+#include <string.h>
 
 static float dot_ref(const float *x, const float *y, size_t n)
 {
@@ -59,6 +60,30 @@ static void rope_ref(float *x, const float *cos_sin, size_t n_pairs)
     }
 }
 
+/* Four streams, a quarter of the lines each. */
+static uint64_t read_ref(const void *p, size_t bytes)
+{
+    size_t quarter = bytes / 64 / 4 * 64;
+    uint64_t sum[8] = {0}, fold = 0;
+    for (size_t at = 0; at < quarter; at += 64) {
+        for (size_t stream = 0; stream < 4; stream++) {
+            uint64_t line[8];
+            memcpy(line, (const char *)p + stream * quarter + at, sizeof line);
+            for (int i = 0; i < 8; i++)
+                sum[i] ^= line[i];
+        }
+    }
+    for (size_t at = 4 * quarter; at + 64 <= bytes; at += 64) {
+        uint64_t line[8];
+        memcpy(line, (const char *)p + at, sizeof line);
+        for (int i = 0; i < 8; i++)
+            sum[i] ^= line[i];
+    }
+    for (int i = 0; i < 8; i++)
+        fold ^= sum[i];
+    return fold;
+}
+
 void layer_ref_fill(struct kernels *set)
 {
     set->dot = dot_ref;
@@ -67,4 +92,5 @@ void layer_ref_fill(struct kernels *set)
     set->silu_mul = silu_mul_ref;
     set->softmax = softmax_ref;
     set->rope = rope_ref;
+    set->read = read_ref;
 }
