@@ -151,27 +151,43 @@ static const char *pronoun_mark(const char *code)
                                                               : "<him>";
 }
 
+/* The mark of the slot at `p` ('{') and whether it is what is asked; returns its end. */
+static const char *slot_mark(const struct pen *pen, const char *p, const char **mark, bool *asked)
+{
+    *asked = p[1] == '=';
+    const char *letter = p + 1 + *asked;
+    *mark = letter[1] == ':' ? pronoun_mark(letter + 2)
+                             : word_class_mark(pen->slots[(unsigned char)*letter].class);
+    return strchr(p, '}') + 1;
+}
+
+/* Words of a rule that are also values ("a plate", "a bowl") show as their class, so that no two
+ * skeletons differ in a value alone. */
+static const char *literal_mark(const char *p, char word[FLAT_ROOM], const char **mark)
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)p[n]))
+        n++;
+    n += n == 0; /* a sign stands for itself */
+    memcpy(word, p, n);
+    word[n] = '\0';
+    int class = n > 1 ? word_class_of(word) : -1;
+    *mark = class >= 0 ? word_class_mark((enum word_class) class) : word;
+    return p + n;
+}
+
 static enum world_split flat_split(const struct pen *pen, const char *flat)
 {
-    char skeleton[2 * FLAT_ROOM];
+    char skeleton[2 * FLAT_ROOM], word[FLAT_ROOM];
     size_t n = 0;
-    for (const char *p = flat; *p != '\0'; p++) {
-        if (*p != '{') {
-            skeleton[n++] = *p;
-            continue;
-        }
-        bool asked = p[1] == '=';
-        const char *letter = p + 1 + asked;
-        const char *mark = letter[1] == ':'
-                               ? pronoun_mark(letter + 2)
-                               : word_class_mark(pen->slots[(unsigned char)*letter].class);
+    bool asked = false;
+    for (const char *p = flat; *p != '\0' && !asked;) {
+        const char *mark;
+        p = *p == '{' ? slot_mark(pen, p, &mark, &asked) : literal_mark(p, word, &mark);
         size_t n_mark = strlen(mark);
         assert(n + n_mark < sizeof skeleton);
         memcpy(skeleton + n, mark, n_mark);
         n += n_mark;
-        p = strchr(p, '}');
-        if (asked)
-            break;
     }
     skeleton[n] = '\0';
     return word_split("skeleton", skeleton);

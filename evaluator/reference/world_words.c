@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <threads.h>
 
 #define TEST_SHARE   4 /* one in so many spellings belongs to the test split */
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -247,13 +248,43 @@ static int name_class_of(const char *word)
     return -1;
 }
 
+/* Listed words by hash: a constant table, filled once because C cannot do it at compile time. */
+#define INDEX_SLOTS 2048
+static struct {
+    const char *word;
+    int class;
+} word_index[INDEX_SLOTS];
+static once_flag word_index_once = ONCE_FLAG_INIT;
+
+static size_t index_slot(const char *word)
+{
+    uint32_t h = 2166136261u;
+    for (const char *p = word; *p != '\0'; p++)
+        h = (h ^ (uint8_t)*p) * 16777619u;
+    size_t at = (h ^ h >> 15) % INDEX_SLOTS;
+    while (word_index[at].word != NULL && strcmp(word_index[at].word, word) != 0)
+        at = (at + 1) % INDEX_SLOTS;
+    return at;
+}
+
+static void word_index_fill(void)
+{
+    for (int c = 0; c < WORD_N_CLASSES; c++)
+        for (size_t i = 0; i < classes[c].n; i++) {
+            size_t at = index_slot(classes[c].words[i]);
+            assert(word_index[at].word == NULL); /* no word is of two classes */
+            word_index[at].word = classes[c].words[i];
+            word_index[at].class = c;
+        }
+}
+
 int word_class_of(const char *word)
 {
+    call_once(&word_index_once, word_index_fill);
+    size_t at = index_slot(word);
+    if (word_index[at].word != NULL)
+        return word_index[at].class;
     if (word[0] != '\0' && strspn(word, "0123456789") == strlen(word))
         return WORD_NUMBER;
-    for (int c = 0; c < WORD_N_CLASSES; c++)
-        for (size_t i = 0; i < classes[c].n; i++)
-            if (strcmp(word, classes[c].words[i]) == 0)
-                return c;
     return name_class_of(word);
 }
