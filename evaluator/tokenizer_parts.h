@@ -7,13 +7,18 @@
 
 /* The numbers of tokenizer.ggml.token_type. */
 enum piece_type {
-    PIECE_NORMAL = 1, PIECE_UNKNOWN, PIECE_CONTROL, PIECE_USER_DEFINED, PIECE_UNUSED, PIECE_BYTE
+    PIECE_NORMAL = 1,
+    PIECE_UNKNOWN,
+    PIECE_CONTROL,
+    PIECE_USER_DEFINED,
+    PIECE_UNUSED,
+    PIECE_BYTE
 };
 
 /* U+2581, which stands for a space. */
-#define SPACE_MARK "\xe2\x96\x81"
+#define SPACE_MARK       "\xe2\x96\x81"
 #define SPACE_MARK_BYTES 3
-#define NO_TOKEN (-1)
+#define NO_TOKEN         (-1)
 
 struct piece {
     const char *text; /* in the pool, NUL-terminated */

@@ -102,7 +102,7 @@ static inline void bytes_pad(struct gguf_bytes *bytes, size_t alignment)
 #define SAMPLE_PIECES 12
 /* clang-format off */
 static const char *const sample_pieces[SAMPLE_PIECES] = {
-    "<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "ab", "\xe2\x96\x81", "\xe2\x96\x81" "a", "abab",
+    "<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "ab", "\342\226\201", "\342\226\201a", "abab",
     "[x]", "\xc3\xa9",
 };
 /* clang-format on */

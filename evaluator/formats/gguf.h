@@ -1,4 +1,5 @@
-/* gguf.h - GGUF for reading (v3, and v2, which differs in nothing read here): a file mapped read-only, every length checked before it is believed.
+/* gguf.h - GGUF for reading: a file mapped read-only, every length checked before it is believed.
+ * Versions 3 and 2, which do not differ in anything that is read here.
  *
  *   "GGUF" | u32 version | u64 n_tensors | u64 n_keys | keys | tensor infos | padding | data
  *   key:    string name | u32 type | value          string: u64 length | bytes
@@ -18,10 +19,12 @@ struct err;
 struct gguf;
 
 /* The type numbers of the file. */
+/* clang-format off */
 enum gguf_type {
     GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL,
     GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
 };
+/* clang-format on */
 
 /* A string inside the map: not NUL-terminated, borrowed until gguf_close. */
 struct gguf_text {
@@ -34,9 +37,9 @@ struct gguf_tensor {
     uint32_t ggml_type;
     enum format format; /* FORMAT_NONE for a type kerf does not compute with */
     uint32_t n_dims;
-    uint64_t dims[4];   /* dims[0] is the row length; absent ones are 1; none is 0 */
-    const void *data;   /* inside the map, aligned to 8 bytes at least (32 as a rule) */
-    size_t n_bytes;     /* 0 when the format is unknown */
+    uint64_t dims[4]; /* dims[0] is the row length; absent ones are 1; none is 0 */
+    const void *data; /* inside the map, aligned to 8 bytes at least (32 as a rule) */
+    size_t n_bytes;   /* 0 when the format is unknown */
 };
 
 /* Tensors keep the order of the file, lie inside it and do not overlap; names and keys are unique.
@@ -76,8 +79,8 @@ int gguf_array_uint(const struct gguf *gguf, const char *key, size_t index, uint
                     struct err *err);
 int gguf_array_float(const struct gguf *gguf, const char *key, size_t index, double *value,
                      struct err *err);
-int gguf_array_text(const struct gguf *gguf, const char *key, size_t index,
-                    struct gguf_text *text, struct err *err);
+int gguf_array_text(const struct gguf *gguf, const char *key, size_t index, struct gguf_text *text,
+                    struct err *err);
 
 /* The raw bytes of a key's value (type tag excluded), for copying it to another file as it is.
  * 0, or -1 when the key is absent. */

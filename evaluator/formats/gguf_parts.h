@@ -11,10 +11,10 @@
  * map, and so are the strings. */
 struct gguf_key {
     struct gguf_text name;
-    size_t at;               /* byte of the file where the key begins */
-    uint32_t type;           /* of the value, or of the elements of an array */
+    size_t at;     /* byte of the file where the key begins */
+    uint32_t type; /* of the value, or of the elements of an array */
     bool is_array;
-    const uint8_t *value;    /* as the file has it; not aligned */
+    const uint8_t *value; /* as the file has it; not aligned */
     size_t n_bytes;
     const uint8_t *elements; /* numbers and bools: the value, or the first element */
     uint64_t n_elements;     /* of an array */

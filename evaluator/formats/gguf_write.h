@@ -20,14 +20,13 @@ void gguf_writer_destroy(struct gguf_writer *writer); /* NULL is fine */
 int gguf_put_u32(struct gguf_writer *writer, const char *key, uint32_t value, struct err *err);
 int gguf_put_f32(struct gguf_writer *writer, const char *key, float value, struct err *err);
 int gguf_put_bool(struct gguf_writer *writer, const char *key, int value, struct err *err);
-int gguf_put_text(struct gguf_writer *writer, const char *key, const char *value,
-                  struct err *err);
+int gguf_put_text(struct gguf_writer *writer, const char *key, const char *value, struct err *err);
 int gguf_put_u32_array(struct gguf_writer *writer, const char *key, const uint32_t *values,
                        size_t n, struct err *err);
 int gguf_put_f32_array(struct gguf_writer *writer, const char *key, const float *values, size_t n,
                        struct err *err);
-int gguf_put_i32_array(struct gguf_writer *writer, const char *key, const int32_t *values,
-                       size_t n, struct err *err);
+int gguf_put_i32_array(struct gguf_writer *writer, const char *key, const int32_t *values, size_t n,
+                       struct err *err);
 /* values[i] has lengths[i] bytes (need not be NUL-terminated). */
 int gguf_put_text_array(struct gguf_writer *writer, const char *key, const char *const *values,
                         const size_t *lengths, size_t n, struct err *err);
