@@ -32,7 +32,8 @@ struct op_table *op_table_measure(const struct space *space, const struct worklo
                                   uint32_t n_rounds, struct err *err);
 void op_table_destroy(struct op_table *table); /* NULL is fine */
 
-/* JSON file, versioned, atomic; load refuses another device class (ERR_RESOURCE) or geometry. */
+/* JSON file, versioned, atomic; load refuses another device class than `device` (ERR_RESOURCE);
+ * NULL takes any. */
 int op_table_save(const struct op_table *table, const char *path, struct err *err);
 struct op_table *op_table_load(const char *path, const struct device_class *device,
                                struct err *err);

@@ -1,0 +1,125 @@
+#include "latency_model/op_table_parts.h"
+#include "space/base/err.h"
+#include "space/base/log.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct op_table *op_table_new(const struct geometry *geometry, const struct device_class *device,
+                              struct err *err)
+{
+    struct op_table *table = calloc(1, sizeof *table);
+    if (table == NULL) {
+        err_set(err, ERR_MEMORY, "op table: out of memory");
+        return NULL;
+    }
+    table->geometry = *geometry;
+    table->device = *device;
+    return table;
+}
+
+void op_table_destroy(struct op_table *table)
+{
+    if (table == NULL)
+        return;
+    free(table->entry);
+    free(table);
+}
+
+static const struct op_entry *find(const struct op_table *table, const struct op *op)
+{
+    for (size_t i = 0; i < table->n; i++)
+        if (account_op_equal(&table->entry[i].op, op))
+            return &table->entry[i];
+    return NULL;
+}
+
+int64_t op_table_add(struct op_table *table, const struct op *op, struct err *err)
+{
+    const struct op_entry *there = find(table, op);
+    if (there != NULL)
+        return there - table->entry;
+    if (table->n == table->room) {
+        size_t room = table->room > 0 ? 2 * table->room : 64;
+        struct op_entry *more = realloc(table->entry, room * sizeof *more);
+        if (more == NULL) {
+            err_set(err, ERR_MEMORY, "op table: out of memory");
+            return -1;
+        }
+        table->entry = more;
+        table->room = room;
+    }
+    table->entry[table->n] = (struct op_entry){.op = *op};
+    table->entry[table->n].op.count = 1;
+    return (int64_t)table->n++;
+}
+
+size_t op_table_n(const struct op_table *table)
+{
+    return table->n;
+}
+
+const struct op_entry *op_table_at(const struct op_table *table, size_t index)
+{
+    return &table->entry[index];
+}
+
+double op_table_predict(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload)
+{
+    struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
+    double sum = 0;
+    size_t n = ops != NULL ? account_ops(genome, geometry, workload, ops) : 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct op_entry *entry = find(table, &ops[i]);
+        if (entry == NULL) {
+            log_debug("op-table", "not timed: %s %s %ux%u", op_kind_name(ops[i].kind),
+                      ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format),
+                      ops[i].n_out, ops[i].n_in);
+            sum = NAN;
+            break;
+        }
+        sum += ops[i].count * entry->ns;
+    }
+    free(ops);
+    return n > 0 ? sum : NAN;
+}
+
+double op_table_unit_ns(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload,
+                        uint32_t unit)
+{
+    struct genome *pair = malloc(2 * sizeof *pair);
+    if (pair == NULL)
+        return NAN;
+    bool both = account_unit_pair(genome, unit, &pair[0], &pair[1]);
+    double ns = op_table_predict(table, &pair[0], geometry, workload);
+    if (both)
+        ns -= op_table_predict(table, &pair[1], geometry, workload);
+    free(pair);
+    return ns;
+}
+
+double op_table_read_bandwidth(const struct op_table *table)
+{
+    double least = NAN;
+    for (int format = 0; format < N_FORMATS; format++)
+        if (table->read_bandwidth[format] > 0)
+            least = fmin(least, table->read_bandwidth[format]);
+    return least;
+}
+
+double op_table_bandwidth_share(const struct op_table *table, enum format format)
+{
+    double bytes = 0, ns = 0;
+    for (size_t i = 0; i < table->n; i++) {
+        const struct op_entry *entry = &table->entry[i];
+        if (entry->op.kind != OP_MATMUL || entry->op.format != format || entry->op.n_cols != 1)
+            continue;
+        bytes += (double)account_op_bytes(&entry->op, &table->geometry);
+        ns += entry->ns;
+    }
+    return ns > 0 && table->read_bandwidth[format] > 0
+               ? bytes / ns / table->read_bandwidth[format]
+               : NAN;
+}

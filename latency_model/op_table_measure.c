@@ -1,0 +1,538 @@
+/* op_table_measure.c - timing every operation of a space.
+ *
+ * A matmul is timed alone: the team runs it over and over on the successive matrices of a working
+ * set, so that its weights come from where they come from in decoding.  What stands between the
+ * matmuls (norms, packing, RoPE, attention, SiLU, barriers) cannot be timed alone without lying
+ * about its caches and its waiting; it is timed in place instead: a stack of equal units runs in
+ * the forward pass, and what the matmuls of a unit do not explain is the time of its attention
+ * (entry OP_ATTENTION) or of its activation (OP_SILU_MUL).  Embedding, final norm and the rest of a
+ * pass are one entry too (OP_EMBED); OP_NORM and OP_ROPE entries are 0, their time is in those. */
+#include "latency_model/op_table_parts.h"
+#include "evaluator/compression/quantize.h"
+#include "evaluator/forward.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+#include "space/base/log.h"
+#include "space/base/rng.h"
+#include "space/base/stats.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORKING_SET_MAX (512u << 20) /* a larger one comes from memory all the same */
+#define SAMPLE_NS 150000.0           /* wanted length of a matmul sample */
+#define MAX_ROUNDS 64
+
+struct measuring {
+    struct op_table *table;
+    const struct space *space;
+    const struct kernels *kernels;
+    struct team *team;
+    unsigned char *weights[N_FORMATS]; /* working sets */
+    unsigned char *acts;               /* packed activations, any content that is a number */
+    float *out;
+    uint32_t n_rounds;
+};
+
+/* --- which operations --- */
+
+static int add_ops_of(struct op_table *table, const struct genome *genome,
+                      const struct workload *workloads, size_t n_workloads, struct op *ops,
+                      struct err *err)
+{
+    for (size_t w = 0; w < n_workloads; w++) {
+        size_t n = account_ops(genome, &table->geometry, &workloads[w], ops);
+        for (size_t i = 0; i < n; i++)
+            if (op_table_add(table, &ops[i], err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+static bool sets_width(const struct gene *gene)
+{
+    return gene->kind == GENE_KV_GROUPS || gene->kind == GENE_FFN_WIDTH ||
+           gene->kind == GENE_LAYER;
+}
+
+/* A matrix's shape depends on one width gene, its format on one format gene: every pair of levels
+ * of such genes names every operation of the space. */
+static int add_pairs(struct op_table *table, const struct space *space, uint32_t a, uint32_t b,
+                     const struct workload *workloads, size_t n_workloads, struct op *ops,
+                     struct genome *genome, struct err *err)
+{
+    uint8_t levels[SPACE_MAX_GENES];
+    for (uint32_t i = 0; i < space->gene[a].n_levels; i++)
+        for (uint32_t j = 0; j < space->gene[b].n_levels; j++) {
+            for (uint32_t g = 0; g < space->n_genes; g++)
+                levels[g] = (uint8_t)(space->gene[g].n_levels - 1);
+            levels[a] = (uint8_t)i;
+            levels[b] = (uint8_t)j;
+            space_genome(space, levels, genome);
+            if (add_ops_of(table, genome, workloads, n_workloads, ops, err) != 0)
+                return -1;
+        }
+    return 0;
+}
+
+static int list_ops(struct op_table *table, const struct space *space,
+                    const struct workload *workloads, size_t n_workloads, struct err *err)
+{
+    struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
+    struct genome *genome = malloc(sizeof *genome);
+    int status = ops != NULL && genome != NULL ? 0 : -1;
+    if (status != 0)
+        err_set(err, ERR_MEMORY, "op table: out of memory");
+    for (uint32_t a = 0; a < space->n_genes && status == 0; a++)
+        for (uint32_t b = 0; b < space->n_genes && status == 0; b++) {
+            bool meet = space->gene[a].unit == space->gene[b].unit || space->gene[a].layer < 0;
+            if (a != b && meet && sets_width(&space->gene[a]))
+                status = add_pairs(table, space, a, b, workloads, n_workloads, ops, genome, err);
+            else if (a == b)
+                status = add_pairs(table, space, a, a, workloads, n_workloads, ops, genome, err);
+        }
+    free(genome);
+    free(ops);
+    return status;
+}
+
+/* --- working sets --- */
+
+/* Bytes of the dense parent's matrices in `format`. */
+static size_t working_set(const struct geometry *geometry, enum format format)
+{
+    struct genome *genome = malloc(sizeof *genome);
+    if (genome == NULL)
+        return 0;
+    genome_uniform(genome, geometry, format);
+    size_t bytes = account_weight_bytes(genome, geometry);
+    free(genome);
+    return bytes < WORKING_SET_MAX ? bytes : WORKING_SET_MAX;
+}
+
+/* Whole blocks of random weights, repeated over the working set. */
+static int fill_working_set(struct measuring *m, enum format format, struct err *err)
+{
+    enum { N_WEIGHTS = 1 << 18 };
+    struct op_table *table = m->table;
+    size_t block = format_row_bytes(format, N_WEIGHTS);
+    size_t wanted = working_set(&table->geometry, format);
+    size_t n_blocks = wanted / block + 1;
+    float *random = malloc(N_WEIGHTS * sizeof *random);
+    m->weights[format] = malloc(n_blocks * block);
+    struct rng rng = rng_make(1, (uint64_t)format);
+    int status = -1;
+    if (random == NULL || m->weights[format] == NULL) {
+        err_set(err, ERR_MEMORY, "op table: no %zu bytes for a working set", n_blocks * block);
+    } else {
+        for (size_t i = 0; i < N_WEIGHTS; i++)
+            random[i] = (float)(0.02 * rng_normal(&rng));
+        status = quantize_rows_plain(format, random, 1, N_WEIGHTS, m->weights[format], err);
+        for (size_t i = 1; i < n_blocks && status == 0; i++)
+            memcpy(m->weights[format] + i * block, m->weights[format], block);
+        table->working_set[format] = n_blocks * block;
+    }
+    free(random);
+    return status;
+}
+
+static int prepare(struct measuring *m, struct err *err)
+{
+    const struct geometry *g = &m->table->geometry;
+    size_t widest = g->d_ff, most_out = g->n_vocab, most_cols = 1;
+    if ((size_t)g->n_heads * g->head_dim > widest)
+        widest = (size_t)g->n_heads * g->head_dim;
+    widest = g->d_model > widest ? g->d_model : widest;
+    most_out = widest > most_out ? widest : most_out;
+    for (size_t i = 0; i < m->table->n; i++)
+        if (m->table->entry[i].op.n_cols > most_cols)
+            most_cols = m->table->entry[i].op.n_cols;
+    /* A float is the largest form of an activation but for one block of Q8. */
+    m->acts = calloc(most_cols, (widest + 256) * sizeof(float));
+    m->out = malloc(most_cols * most_out * sizeof *m->out);
+    if (m->acts == NULL || m->out == NULL) {
+        err_set(err, ERR_MEMORY, "op table: out of memory");
+        return -1;
+    }
+    for (size_t i = 0; i < m->table->n; i++) {
+        const struct op *op = &m->table->entry[i].op;
+        if (op->kind == OP_MATMUL && m->weights[op->format] == NULL &&
+            fill_working_set(m, op->format, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* --- matmuls and read bandwidth --- */
+
+struct matmul_run {
+    struct measuring *m;
+    const struct op *op;
+    size_t first, n_reps; /* matrices of the working set */
+};
+
+static void matmul_work(void *arg, unsigned member, unsigned n_members)
+{
+    const struct matmul_run *run = arg;
+    const struct op *op = run->op;
+    size_t row_bytes = format_row_bytes(op->format, op->n_in), begin, end;
+    size_t matrix = row_bytes * op->n_out;
+    size_t n_matrices = run->m->table->working_set[op->format] / matrix;
+    size_t act_bytes = kernels_act_bytes(op->format, op->act, op->n_in);
+    team_share(op->n_out, 16, member, n_members, &begin, &end);
+    for (size_t i = 0; i < run->n_reps && begin < end; i++) {
+        const unsigned char *w =
+            run->m->weights[op->format] + (run->first + i) % n_matrices * matrix;
+        run->m->kernels->matmul[op->format][op->act](w + begin * row_bytes, row_bytes,
+                                                     end - begin, op->n_in, run->m->acts,
+                                                     act_bytes, op->n_cols, run->m->out + begin,
+                                                     op->n_out);
+    }
+}
+
+/* Pack a vector of ones into every column, so that kernels meet ordinary numbers. */
+static void pack_columns(struct measuring *m, const struct op *op)
+{
+    size_t act_bytes = kernels_act_bytes(op->format, op->act, op->n_in);
+    float *x = m->out; /* free until the product is written */
+    for (uint32_t i = 0; i < op->n_in; i++)
+        x[i] = (float)(i % 7) - 3;
+    for (uint32_t c = 0; c < op->n_cols; c++)
+        m->kernels->pack[op->format][op->act](x, op->n_in, m->acts + c * act_bytes);
+}
+
+static double time_matmul(struct measuring *m, const struct op *op, size_t first, size_t n_reps)
+{
+    struct matmul_run run = {.m = m, .op = op, .first = first, .n_reps = n_reps};
+    pack_columns(m, op);
+    int64_t start = clock_now_ns();
+    team_run(m->team, matmul_work, &run);
+    return (double)(clock_now_ns() - start) / (double)n_reps;
+}
+
+struct read_run {
+    const struct measuring *m;
+    enum format format;
+};
+
+static void read_work(void *arg, unsigned member, unsigned n_members)
+{
+    const struct read_run *run = arg;
+    size_t begin, end;
+    team_share(run->m->table->working_set[run->format], 4096, member, n_members, &begin, &end);
+    volatile uint64_t sink =
+        run->m->kernels->read(run->m->weights[run->format] + begin, end - begin);
+    (void)sink;
+}
+
+static double time_read(struct measuring *m, enum format format)
+{
+    struct read_run run = {.m = m, .format = format};
+    int64_t start = clock_now_ns();
+    team_run(m->team, read_work, &run);
+    return (double)m->table->working_set[format] / (double)(clock_now_ns() - start);
+}
+
+/* Repetitions that make a sample long enough, from one quick try. */
+static size_t count_reps(struct measuring *m, const struct op *op)
+{
+    double ns = time_matmul(m, op, 0, 1);
+    ns = time_matmul(m, op, 1, 2) < ns ? time_matmul(m, op, 1, 2) : ns;
+    double reps = ceil(SAMPLE_NS / (ns > 1 ? ns : 1));
+    return reps > 512 ? 512 : (size_t)reps;
+}
+
+static void enter_samples(struct op_entry *entry, double *sample, uint32_t n)
+{
+    stats_sort(sample, n);
+    entry->ns = stats_quantile(sample, n, 0.1);
+    entry->median_ns = stats_quantile(sample, n, 0.5);
+    entry->n_samples = n;
+}
+
+/* Rounds over all matmuls and read bandwidths, so that a slow moment of the machine hits each of
+ * them once and not one of them always. */
+static int measure_matmuls(struct measuring *m, struct err *err)
+{
+    struct op_table *table = m->table;
+    uint32_t n_rounds = m->n_rounds;
+    double *sample = calloc(table->n * n_rounds, sizeof *sample);
+    double *read = calloc((size_t)N_FORMATS * n_rounds, sizeof *read);
+    size_t *reps = calloc(table->n, sizeof *reps);
+    int status = sample != NULL && read != NULL && reps != NULL ? 0 : -1;
+    if (status != 0)
+        err_set(err, ERR_MEMORY, "op table: out of memory");
+    for (uint32_t r = 0; r < n_rounds && status == 0; r++) {
+        for (size_t i = 0; i < table->n; i++) {
+            const struct op *op = &table->entry[i].op;
+            if (op->kind != OP_MATMUL)
+                continue;
+            if (reps[i] == 0)
+                reps[i] = count_reps(m, op);
+            sample[i * n_rounds + r] = time_matmul(m, op, r * reps[i], reps[i]);
+        }
+        for (int f = 0; f < N_FORMATS; f++)
+            if (m->weights[f] != NULL)
+                read[(size_t)f * n_rounds + r] = time_read(m, (enum format)f);
+    }
+    for (size_t i = 0; i < table->n && status == 0; i++) {
+        struct op_entry *entry = &table->entry[i];
+        if (entry->op.kind != OP_MATMUL)
+            continue;
+        enter_samples(entry, &sample[i * n_rounds], n_rounds);
+        if (entry->op.n_cols == 1)
+            entry->bandwidth =
+                (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
+    }
+    for (int f = 0; f < N_FORMATS && status == 0; f++)
+        if (m->weights[f] != NULL)
+            table->read_bandwidth[f] = stats_median(&read[(size_t)f * n_rounds], n_rounds);
+    free(reps);
+    free(read);
+    free(sample);
+    return status;
+}
+
+/* --- what stands between the matmuls, in place --- */
+
+/* A stack of equal units over the working set: the same op in every layer, other bytes in each. */
+static struct weights stack_weights(struct measuring *m, enum format format, uint32_t n_out,
+                                    uint32_t n_in, size_t *offset)
+{
+    enum format fits = format_fallback(format, n_in);
+    size_t bytes = format_row_bytes(fits, n_in) * n_out;
+    if (m->weights[fits] == NULL) /* not searched: any format that is will do */
+        fits = format;
+    if (*offset + bytes > m->table->working_set[fits])
+        *offset = 0;
+    struct weights w = {.data = m->weights[fits] + *offset,
+                        .format = fits,
+                        .act = act_format_of(fits),
+                        .n_out = n_out,
+                        .n_in = n_in};
+    *offset += (bytes + 63) / 64 * 64;
+    return w;
+}
+
+static void stack_attention(struct measuring *m, struct model *model, enum format format,
+                            uint32_t n_heads, uint32_t n_groups, const float *norm)
+{
+    const struct geometry *g = &model->geometry;
+    size_t offset = 0;
+    for (uint32_t l = 0; l < model->n_layers; l++)
+        model->attn[l] = (struct attn_unit){
+            .present = true,
+            .n_heads = n_heads,
+            .n_groups = n_groups,
+            .norm = norm,
+            .q = stack_weights(m, format, n_heads * g->head_dim, g->d_model, &offset),
+            .k = stack_weights(m, format, n_groups * g->head_dim, g->d_model, &offset),
+            .v = stack_weights(m, format, n_groups * g->head_dim, g->d_model, &offset),
+            .o = stack_weights(m, format, g->d_model, n_heads * g->head_dim, &offset)};
+}
+
+static void stack_ffn(struct measuring *m, struct model *model, enum format format,
+                      uint32_t width, const float *norm)
+{
+    const struct geometry *g = &model->geometry;
+    size_t offset = 0;
+    for (uint32_t l = 0; l < model->n_layers; l++)
+        model->ffn[l] =
+            (struct ffn_unit){.present = true,
+                              .width = width,
+                              .norm = norm,
+                              .gate = stack_weights(m, format, width, g->d_model, &offset),
+                              .up = stack_weights(m, format, width, g->d_model, &offset),
+                              .down = stack_weights(m, format, g->d_model, width, &offset)};
+}
+
+/* Time of a matmul as the table has it, or measured now when no genome of the space has it. */
+static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n_cols)
+{
+    struct op op = {.kind = OP_MATMUL, .format = w->format, .act = w->act, .n_out = w->n_out,
+                    .n_in = w->n_in, .n_cols = n_cols, .count = 1};
+    for (size_t i = 0; i < m->table->n; i++)
+        if (account_op_equal(&m->table->entry[i].op, &op))
+            return m->table->entry[i].ns;
+    double sample[MAX_ROUNDS];
+    size_t reps = count_reps(m, &op);
+    for (uint32_t r = 0; r < m->n_rounds; r++)
+        sample[r] = time_matmul(m, &op, r * reps, reps);
+    stats_sort(sample, m->n_rounds);
+    return stats_quantile(sample, m->n_rounds, 0.1);
+}
+
+struct stage {
+    struct model *model;
+    struct forward *forward;
+    float *hidden, *start; /* [n_cols][d_model] */
+    float *norm;
+    int32_t *tokens;
+};
+
+/* Fastest tenth of the rounds over the whole stack; `whole` adds embedding, final norm and head. */
+static double time_stack(struct measuring *m, struct stage *stage, const struct op *op,
+                         bool whole)
+{
+    size_t n = (size_t)op->n_cols * m->table->geometry.d_model;
+    double sample[MAX_ROUNDS];
+    uint32_t n_rounds = m->n_rounds;
+    forward_set_model(stage->forward, stage->model);
+    memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
+    /* Positions before the first column: filled one by one, as decoding does. */
+    for (uint32_t p = 0; p < op->context; p++)
+        forward_layers(stage->forward, stage->hidden, 1, 0, stage->model->n_layers, true);
+    for (uint32_t r = 0; r < n_rounds + 1; r++) {
+        uint32_t at = forward_position(stage->forward);
+        memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
+        int64_t start = clock_now_ns();
+        if (whole)
+            forward_tokens(stage->forward, stage->tokens, op->n_cols, LOGITS_LAST, NULL);
+        else
+            forward_layers(stage->forward, stage->hidden, op->n_cols, 0, stage->model->n_layers,
+                           false);
+        sample[r > 0 ? r - 1 : 0] = (double)(clock_now_ns() - start);
+        forward_rewind(stage->forward, at);
+    }
+    stats_sort(sample, n_rounds);
+    return stats_quantile(sample, n_rounds, 0.1);
+}
+
+static enum format any_format(const struct measuring *m)
+{
+    for (int f = N_FORMATS - 1; f >= 0; f--)
+        if (m->weights[f] != NULL && format_block((enum format)f) <= 32)
+            return (enum format)f;
+    for (int f = N_FORMATS - 1; f >= 0; f--)
+        if (m->weights[f] != NULL)
+            return (enum format)f;
+    return FORMAT_NONE;
+}
+
+static void drop_all(struct model *model)
+{
+    memset(model->attn, 0, sizeof model->attn);
+    memset(model->ffn, 0, sizeof model->ffn);
+}
+
+static double rest_of_attention(struct measuring *m, struct stage *stage, const struct op *op)
+{
+    struct model *model = stage->model;
+    drop_all(model);
+    stack_attention(m, model, any_format(m), op->n_out, op->n_in, stage->norm);
+    const struct attn_unit *unit = &model->attn[0];
+    double matmuls = matmul_ns(m, &unit->q, op->n_cols) + matmul_ns(m, &unit->k, op->n_cols) +
+                     matmul_ns(m, &unit->v, op->n_cols) + matmul_ns(m, &unit->o, op->n_cols);
+    return time_stack(m, stage, op, false) / model->n_layers - matmuls;
+}
+
+static double rest_of_ffn(struct measuring *m, struct stage *stage, const struct op *op)
+{
+    struct model *model = stage->model;
+    drop_all(model);
+    stack_ffn(m, model, any_format(m), op->n_out, stage->norm);
+    const struct ffn_unit *unit = &model->ffn[0];
+    double matmuls = matmul_ns(m, &unit->gate, op->n_cols) + matmul_ns(m, &unit->up, op->n_cols) +
+                     matmul_ns(m, &unit->down, op->n_cols);
+    return time_stack(m, stage, op, false) / model->n_layers - matmuls;
+}
+
+static double rest_of_pass(struct measuring *m, struct stage *stage, const struct op *op)
+{
+    drop_all(stage->model);
+    return time_stack(m, stage, op, true) - matmul_ns(m, &stage->model->head, 1);
+}
+
+static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
+{
+    const struct geometry *g = &m->table->geometry;
+    uint32_t n_ctx = 1, n_batch = 1;
+    for (size_t i = 0; i < m->table->n; i++) {
+        const struct op *op = &m->table->entry[i].op;
+        n_batch = op->n_cols > n_batch ? op->n_cols : n_batch;
+        n_ctx = op->context + op->n_cols > n_ctx ? op->context + op->n_cols : n_ctx;
+    }
+    size_t offset = 0;
+    struct rng rng = rng_make(2, 0);
+    stage->model = calloc(1, sizeof *stage->model);
+    stage->hidden = malloc((size_t)n_batch * g->d_model * sizeof(float));
+    stage->start = malloc((size_t)n_batch * g->d_model * sizeof(float));
+    stage->norm = malloc(g->d_model * sizeof(float));
+    stage->tokens = calloc(n_batch, sizeof *stage->tokens);
+    if (stage->model == NULL || stage->hidden == NULL || stage->start == NULL ||
+        stage->norm == NULL || stage->tokens == NULL) {
+        err_set(err, ERR_MEMORY, "op table: out of memory");
+        return -1;
+    }
+    for (size_t i = 0; i < (size_t)n_batch * g->d_model; i++)
+        stage->start[i] = (float)rng_normal(&rng);
+    for (uint32_t i = 0; i < g->d_model; i++)
+        stage->norm[i] = 1;
+    stage->model->geometry = *g;
+    stage->model->kv = FORMAT_F16;
+    stage->model->n_layers = g->n_layers;
+    stage->model->out_norm = stage->norm;
+    stage->model->embd = stage->model->head =
+        stack_weights(m, any_format(m), g->n_vocab, g->d_model, &offset);
+    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_batch};
+    stage->forward = forward_create(stage->model, m->kernels, m->team, &options, err);
+    return stage->forward != NULL ? 0 : -1;
+}
+
+static void stage_close(struct stage *stage)
+{
+    forward_destroy(stage->forward);
+    free(stage->tokens);
+    free(stage->norm);
+    free(stage->start);
+    free(stage->hidden);
+    free(stage->model);
+}
+
+static int measure_rests(struct measuring *m, struct err *err)
+{
+    struct stage stage = {0};
+    int status = stage_open(m, &stage, err);
+    for (size_t i = 0; i < m->table->n && status == 0; i++) {
+        struct op_entry *entry = &m->table->entry[i];
+        double ns = 0;
+        if (entry->op.kind == OP_MATMUL)
+            continue;
+        if (entry->op.kind == OP_ATTENTION)
+            ns = rest_of_attention(m, &stage, &entry->op);
+        else if (entry->op.kind == OP_SILU_MUL)
+            ns = rest_of_ffn(m, &stage, &entry->op);
+        else if (entry->op.kind == OP_EMBED)
+            ns = rest_of_pass(m, &stage, &entry->op);
+        /* A difference of two measured times may fall below nothing by noise. */
+        entry->ns = entry->median_ns = ns > 0 ? ns : 0;
+        entry->n_samples = m->n_rounds;
+    }
+    stage_close(&stage);
+    return status;
+}
+
+struct op_table *op_table_measure(const struct space *space, const struct workload *workloads,
+                                  size_t n_workloads, const struct kernels *kernels,
+                                  struct team *team, const struct device_class *device,
+                                  uint32_t n_rounds, struct err *err)
+{
+    struct measuring m = {.space = space, .kernels = kernels, .team = team};
+    m.n_rounds = n_rounds < 3 ? 3 : n_rounds > MAX_ROUNDS ? MAX_ROUNDS : n_rounds;
+    m.table = op_table_new(&space->geometry, device, err);
+    int status = m.table == NULL ? -1 : list_ops(m.table, space, workloads, n_workloads, err);
+    if (status == 0)
+        status = prepare(&m, err);
+    if (status == 0)
+        status = measure_matmuls(&m, err);
+    if (status == 0)
+        status = measure_rests(&m, err);
+    for (int f = 0; f < N_FORMATS; f++)
+        free(m.weights[f]);
+    free(m.acts);
+    free(m.out);
+    if (status == 0)
+        return m.table;
+    op_table_destroy(m.table);
+    return NULL;
+}

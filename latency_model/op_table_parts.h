@@ -1,0 +1,22 @@
+/* op_table_parts.h - what the files of the op table share: op_table.c (the sum), op_table_measure.c
+ * (timing), op_table_json.c (the file). */
+#ifndef KERF_OP_TABLE_PARTS_H
+#define KERF_OP_TABLE_PARTS_H
+
+#include "latency_model/op_table.h"
+
+struct op_table {
+    struct device_class device;
+    struct geometry geometry;
+    double read_bandwidth[N_FORMATS]; /* bytes per ns over the working set of a format; 0: none */
+    size_t working_set[N_FORMATS];    /* bytes */
+    struct op_entry *entry;
+    size_t n, room;
+};
+
+struct op_table *op_table_new(const struct geometry *geometry, const struct device_class *device,
+                              struct err *err);
+/* Add an entry unless an equal op is there; its index, or -1 without memory. */
+int64_t op_table_add(struct op_table *table, const struct op *op, struct err *err);
+
+#endif
