@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PROGRESS_NS 10000000000ll
+#define MASTER_NAP_NS 5000000ll
 #define IDLE_MS 5        /* nap of a supervisor without work */
 #define WATCH_MS 50      /* of one that watches a child */
 
@@ -229,13 +230,10 @@ static int master_rank(const struct study *study, const struct run_options *opti
         fail(&err);
     } else {
         int step;
-        int64_t nap_ns = 200000;
-        while ((step = session_step(&session, &err)) > 0) {
-            /* Short naps while messages flow cost little here: a step that found work resets them,
-             * and a probe on this node is disturbed by nothing shorter than 5 ms (mpi.md 8). */
-            clock_nap_ns(nap_ns);
-            nap_ns = nap_ns < 5000000 ? nap_ns * 2 : 5000000;
-        }
+        /* On a small machine the master shares the probe's cores: a longer nap disturbs it no more
+         * than none at all does (mpi.md section 8), and an answer can wait for 5 ms. */
+        while ((step = session_step(&session, &err)) > 0)
+            clock_nap_ns(MASTER_NAP_NS);
         status = session_close(&session, step, &err);
     }
     stop_workers(link);
