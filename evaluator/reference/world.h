@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 struct err;
+struct vocabulary;
 struct world;
 
 enum world_split { WORLD_TRAIN, WORLD_TEST };
@@ -66,5 +67,8 @@ size_t world_document(const struct world *world, uint64_t seed, uint64_t index, 
 /* `n` distinct items of the test split; answers in all positions equally often. */
 void world_items(const struct world *world, enum world_task task, size_t n,
                  struct world_item *items);
+
+/* The vocabulary of tokenizer_train.h for this world's text; NULL if memory ran out. */
+struct vocabulary *world_vocabulary(const struct world *world, struct err *err);
 
 #endif

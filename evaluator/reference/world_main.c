@@ -14,7 +14,6 @@
  *     u16 tokens[context + choice]           (the context begins with <s>) */
 #include "evaluator/reference/tokenizer_train.h"
 #include "evaluator/reference/world.h"
-#include "evaluator/reference/world_words.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/rng.h"
@@ -25,58 +24,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_PIECES               1536
-#define N_ITEMS                600
-#define N_VOCABULARY_DOCUMENTS 20000
-#define TEXT_BYTES             (256u << 10)
+#define N_PIECES   1536
+#define N_ITEMS    600
+#define TEXT_BYTES (256u << 10)
 
-/* Streams of documents; training takes any seed from SEED_TRAINING on. */
-enum { SEED_VOCABULARY = 1, SEED_CALIBRATION = 2, SEED_HELD_OUT = 3, SEED_TRAINING = 1000 };
+/* Streams of documents (1 is the vocabulary's); training takes any seed from SEED_TRAINING on. */
+enum { SEED_CALIBRATION = 2, SEED_HELD_OUT = 3, SEED_TRAINING = 1000 };
 
 /* ---- vocabulary ---- */
 
-/* Syllables come before all other merges: first the tails, then the heads, so that any name is cut
- * at its syllables, whether it was ever seen or not. */
-static int syllables_add(struct word_bag *bag, struct err *err)
-{
-    char syllable[3], word[4];
-    for (size_t i = 0; i < word_n_tails(); i++) {
-        word_tail(i, syllable);
-        if (word_bag_add(bag, syllable, 2, (uint64_t)1 << 50, err) != 0)
-            return -1;
-    }
-    for (size_t i = 0; i < word_n_heads(); i++) {
-        word_head(i, syllable);
-        snprintf(word, sizeof word, " %s", syllable);
-        if (word_bag_add(bag, word, 3, (uint64_t)1 << 40, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-static struct vocabulary *vocabulary_make(const struct world *world, struct err *err)
-{
-    struct vocabulary *v = NULL;
-    struct word_bag *bag = word_bag_create(err);
-    if (bag == NULL)
-        return NULL;
-    if (syllables_add(bag, err) != 0)
-        goto done;
-    for (uint64_t i = 0; i < N_VOCABULARY_DOCUMENTS; i++) {
-        char text[WORLD_TEXT_ROOM];
-        world_document(world, SEED_VOCABULARY, i, true, text);
-        if (word_bag_add_text(bag, text, err) != 0)
-            goto done;
-    }
-    v = vocabulary_learn(bag, N_PIECES, err);
-done:
-    word_bag_destroy(bag);
-    return v;
-}
-
 static int command_vocab(const struct world *world, const char *path, struct err *err)
 {
-    struct vocabulary *v = vocabulary_make(world, err);
+    struct vocabulary *v = world_vocabulary(world, err);
     int status = v != NULL ? vocabulary_save(v, path, err) : -1;
     vocabulary_destroy(v);
     return status;
@@ -167,7 +126,7 @@ static int tokens_write(const struct world *world, struct vocabulary *v, uint64_
 static int command_tokens(const struct world *world, uint64_t n_tokens, const char *path,
                           uint64_t seed, struct err *err)
 {
-    struct vocabulary *v = vocabulary_make(world, err);
+    struct vocabulary *v = world_vocabulary(world, err);
     struct file_draft draft;
     int status = -1;
     if (v == NULL)
@@ -211,7 +170,7 @@ static uint32_t item_write(struct vocabulary *v, const struct world_item *item, 
 static int command_items(const struct world *world, const char *path, struct err *err)
 {
     static struct world_item items[N_ITEMS];
-    struct vocabulary *v = vocabulary_make(world, err);
+    struct vocabulary *v = world_vocabulary(world, err);
     struct file_draft draft;
     if (v == NULL)
         return -1;

@@ -3,14 +3,17 @@
  * The generator separates training from test by the hash of a spelling.  This test does not look at
  * hashes: it reads several megabytes of training, calibration and held-out text and all task items
  * as plain text, recognises names and values by the word lists, and compares what it finds. */
+#include "evaluator/formats/gguf.h"
 #include "evaluator/reference/tokenizer_train.h"
 #include "evaluator/reference/world.h"
 #include "evaluator/reference/world_words.h"
+#include "evaluator/tokenizer.h"
 #include "space/base/err.h"
 #include "tests/tap.h"
 
 #include <ctype.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define N_ITEMS          600
 #define N_DOCUMENTS      12000 /* of each of two training seeds */
@@ -477,6 +480,57 @@ static void facts_check(const struct side *train, const struct world_item *items
        N_ITEMS);
 }
 
+/* ---- the vocabulary ---- */
+
+static bool encodes_alike(struct vocabulary *v, const struct tokenizer *tokenizer, const char *text)
+{
+    static uint16_t ours[4 * WORLD_TEXT_ROOM + 8];
+    int32_t *theirs;
+    size_t n = vocabulary_encode(v, text, ours);
+    int64_t n_theirs = tokenizer_encode(tokenizer, text, strlen(text), true, &theirs, NULL);
+    if (n_theirs < 0)
+        return false;
+    bool alike = (size_t)n_theirs == n;
+    for (size_t i = 0; i < n && alike; i++)
+        alike = theirs[i] == ours[i];
+    free(theirs);
+    return alike;
+}
+
+static void vocabulary_check(const struct world *world, const struct world_item *items)
+{
+    static char text[WORLD_TEXT_ROOM];
+    uint16_t tokens[64];
+    char path[] = "/tmp/kerf-vocabulary-XXXXXX";
+    struct err err = {0};
+    struct vocabulary *v = world_vocabulary(world, &err);
+    int fd = mkstemp(path);
+    if (!ok(v != NULL && fd >= 0 && vocabulary_size(v) == 1536, "the vocabulary has 1536 pieces"))
+        return;
+    close(fd);
+    ok(vocabulary_save(v, path, &err) == 0, "it is saved");
+    struct gguf *gguf = gguf_open(path, &err);
+    struct tokenizer *tokenizer = gguf != NULL ? tokenizer_create(gguf, &err) : NULL;
+    if (ok(tokenizer != NULL, "kerf's tokenizer reads it %s", err.text)) {
+        size_t n_alike = 0;
+        for (uint64_t i = 0; i < 300; i++) {
+            world_document(world, 2, i, false, text);
+            n_alike += encodes_alike(v, tokenizer, text);
+        }
+        ok(n_alike == 300, "both encode %zu of 300 documents alike", n_alike);
+        ok(encodes_alike(v, tokenizer, "Never\tseen: \xc3\xa9t\xc3\xa9, Qwertyuiop!  42"),
+           "and a text with signs that are no pieces");
+    }
+    size_t n_whole = 0;
+    for (size_t i = 0; i < N_ITEMS; i++) /* every choice is a name never seen in training */
+        n_whole += vocabulary_encode(v, items[i].choices[0] + 1, tokens) == 2;
+    ok(n_whole == N_ITEMS, "unseen names are two pieces, cut at the syllable (%zu)", n_whole);
+    tokenizer_destroy(tokenizer);
+    gguf_close(gguf);
+    unlink(path);
+    vocabulary_destroy(v);
+}
+
 int main(void)
 {
     struct err err = {0};
@@ -512,6 +566,8 @@ int main(void)
     ok(chance <= 0.40, "chance is %.3f on the mean", chance);
     for (int g = 0; g < N_GUESSES; g++)
         ok(guesses[g] <= 0.40, "guess %d scores %.3f on the mean", g, guesses[g]);
+
+    vocabulary_check(world, items[WORLD_COREFERENCE]);
 
     /* The same document again, alone. */
     static char once[WORLD_TEXT_ROOM], again[WORLD_TEXT_ROOM];
