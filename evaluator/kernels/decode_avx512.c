@@ -5,8 +5,8 @@
  * prefetchers.  Inside a block everything is integer: vpdpbusd multiplies codes, vpdpwssd
  * multiplies the results by the group scales (they fit 16 bits: 4 * 63 * 127 < 2^15) and adds up.
  */
+#include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/int8_avx512.h"
-#include "evaluator/kernels/unpack_avx512.h"
 
 enum { STREAMS = 4, AHEAD = 1536 };
 

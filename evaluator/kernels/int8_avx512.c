@@ -1,7 +1,7 @@
 /* int8_avx512.c - packing of activations, and which kernel a number of columns gets. */
 #include "evaluator/kernels/int8_avx512.h"
+#include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/kernel_sets.h"
-#include "evaluator/kernels/unpack_avx512.h"
 
 /* Unpacking a tile costs about as much as reading the weights this many times. */
 enum { FEW_COLUMNS = 2 };

@@ -10,8 +10,8 @@
  *   minima  [pair][16 rows][2]  int16: minima of groups 2*pair and 2*pair + 1, as sums lie
  *   dmin    [block][16 rows]    float
  */
+#include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/int8_avx512.h"
-#include "evaluator/kernels/unpack_avx512.h"
 
 enum { ROWS = 16, BLOCKS = 4, STEPS = 64, PAIRS = 8 };
 

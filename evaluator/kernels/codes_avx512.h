@@ -1,4 +1,4 @@
-/* unpack_avx512.h - codes and scales of block formats in 512-bit registers.
+/* codes_avx512.h - codes and scales of block formats in 512-bit registers.
  *
  * Codes come out unsigned, as vpdpbusd wants them: code + offset, the offset (0, 4, 8, 16, 32 or
  * 128) being the format's.  What the offset adds to a product is offset * sum of activations, and
@@ -7,8 +7,8 @@
  * Codes of a K-quant are in natural order: register v holds weights 64v .. 64v+63, so its four
  * 128-bit lanes are the groups of 16 number 4v .. 4v+3.  Of a pair of 32-blocks, the first fills
  * the lower half. */
-#ifndef KERF_UNPACK_AVX512_H
-#define KERF_UNPACK_AVX512_H
+#ifndef KERF_CODES_AVX512_H
+#define KERF_CODES_AVX512_H
 
 #include "evaluator/kernels/blocks.h"
 
