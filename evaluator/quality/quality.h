@@ -1,7 +1,8 @@
 /* quality.h - how far a candidate is from its parent on a token set (methods.md D1, D2).
  *   KLD_t = sum_v p_v (log p_v - log q_v), p the parent's, q the candidate's distribution at t
- * Mean and its standard error are clustered by sequence; perplexities are over the same tokens.
- * Deterministic for a fixed thread count and kernel set. */
+ * Exact: the whole vocabulary in double.  Standard errors are clustered by sequence (NAN with a
+ * single sequence); perplexities are over the same tokens.  Deterministic for a fixed thread count
+ * and kernel set. */
 #ifndef KERF_QUALITY_H
 #define KERF_QUALITY_H
 
@@ -10,24 +11,26 @@
 #include "evaluator/quality/token_set.h"
 
 struct quality {
-    uint32_t n_tokens;              /* predicted ones */
-    double kld, kld_se;             /* nats per token */
+    uint32_t n_tokens;  /* predicted ones */
+    double kld, kld_se; /* nats per token */
     double kld_p50, kld_p99, kld_max;
-    double nll, nll_se;             /* the candidate's mean negative log likelihood */
+    double nll, nll_se; /* the candidate's mean negative log likelihood */
     double parent_nll;
     double ppl, parent_ppl;         /* exp of those */
-    double ppl_ratio, ppl_ratio_se; /* ppl / parent_ppl, paired */
+    double ppl_ratio, ppl_ratio_se; /* ppl / parent_ppl; paired by token, delta method */
     double top1, top1_se;           /* share of tokens where both have the same best token */
 };
 
 /* `parent_head` supplies final norm and head for the parent's log probabilities; `forward` runs the
  * candidate and is reset.  `tokens`: at most so many of the set (a nested prefix of whole
- * sequences).  ERR_DATA naming token and layer when the candidate's logits are not finite. */
+ * sequences, at least one).  A sequence that is longer than the forward's batch goes in several.
+ * ERR_DATA naming sequence, position and layer when the candidate's logits are not finite, or a
+ * sequence does not fit the forward's context. */
 int quality_measure(struct forward *forward, const struct model *parent_head,
                     const struct parent_states *states, const struct token_set *set,
                     uint32_t tokens, struct quality *quality, struct err *err);
 
-/* The candidate alone: nll and ppl only. */
+/* The candidate alone: n_tokens, nll, nll_se, ppl; the rest is NAN. */
 int quality_perplexity(struct forward *forward, const struct token_set *set, uint32_t tokens,
                        struct quality *quality, struct err *err);
 
