@@ -15,7 +15,7 @@
 void space_default_limits(struct space_limits *limits, const struct geometry *g,
                           enum profile profile)
 {
-    static const enum format wide[] = {FORMAT_Q2_K, FORMAT_Q3_K, FORMAT_Q4_K,
+    static const enum format wide[] = {FORMAT_Q2_K, FORMAT_Q3_K, FORMAT_Q4_0, FORMAT_Q4_K,
                                        FORMAT_Q5_K, FORMAT_Q6_K, FORMAT_Q8_0};
     static const enum format narrow[] = {FORMAT_IQ4_NL, FORMAT_Q5_0, FORMAT_Q8_0};
     static const enum format odd[] = {FORMAT_F16};
