@@ -46,7 +46,7 @@ int world_task_n_choices(enum world_task task)
 
 /* Documents of each kind out of SHARE_TOTAL.  Documents differ in length; the shares in tokens are
  * in the README beside this file. */
-enum { SHARE_SCENES = 3 };
+enum { SHARE_OTHERS = 12 }; /* rhymes and scenes */
 static const unsigned shares[WORLD_N_TASKS] = {
     [WORLD_COREFERENCE] = 20, [WORLD_CAUSE_EFFECT] = 8, [WORLD_ARITHMETIC] = 15, [WORLD_RECALL] = 8,
     [WORLD_SEQUENCE] = 14,    [WORLD_FACTS] = 34,       [WORLD_READING] = 18,
@@ -54,7 +54,7 @@ static const unsigned shares[WORLD_N_TASKS] = {
 
 static void document_write(struct pen *pen, const struct world *world)
 {
-    unsigned total = SHARE_SCENES, task = 0;
+    unsigned total = SHARE_OTHERS, task = 0;
     for (unsigned t = 0; t < WORLD_N_TASKS; t++)
         total += shares[t];
     size_t at = pen_pick(pen, total);
@@ -83,7 +83,10 @@ static void document_write(struct pen *pen, const struct world *world)
         reading_exercise(pen);
         break;
     default:
-        scenes_write(pen, 60);
+        if (pen_chance(pen, 6))
+            scenes_write(pen, 60);
+        else
+            rhyme_write(pen);
     }
 }
 

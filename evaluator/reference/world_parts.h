@@ -51,5 +51,7 @@ void recall_exercise(struct pen *pen, const struct world *world);
 
 /* world_scenes.c: small talk about strangers; at least `n_words` words of it. */
 void scenes_write(struct pen *pen, size_t n_words);
+/* A rhyme that says the same again and again: the shortest lesson in copying. */
+void rhyme_write(struct pen *pen);
 
 #endif

@@ -2,6 +2,9 @@
  * between a fact and its question, and are the plain story text of the world. */
 #include "evaluator/reference/world_parts.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #define WHEN                                                                                       \
     "[|One day |One evening |In the morning |After a while |Late at night |That {D} |Last {D} "    \
     "|In {M} |Some time later |At noon |Before long ]"
@@ -46,4 +49,55 @@ void scenes_write(struct pen *pen, size_t n_words)
         for (size_t i = start; i < pen->n; i++)
             n_seen += pen->text[i] == ' ';
     }
+}
+
+/* ---- rhymes ---- */
+
+/* What is said of each: a verb and the class of what follows. */
+static const struct {
+    const char *verb;
+    enum word_class class;
+} sayings[] = {
+    {"is the", WORD_JOB},     {"has a", WORD_ANIMAL},      {"eats", WORD_FOOD},
+    {"is at the", WORD_SPOT}, {"wants some", WORD_PLURAL}, {"sells", WORD_GOOD},
+};
+#define LEAD                                                                                       \
+    "[Say after me: |Learn by heart: |The song goes: |They call out: |Once more: |Again: "         \
+    "|One more time: |And again: |Now all together: |The children sing: ]"
+#define N_SINGERS 6
+
+/* A roll call: the same names in the same order. */
+static void roll_call_write(struct pen *pen, size_t n)
+{
+    char rule[512] = LEAD;
+    for (size_t i = 0; i < n; i++)
+        snprintf(rule + strlen(rule), 8, "{%c}%s", (char)('0' + i), i + 1 < n ? ", " : ".");
+    for (size_t i = 2 + pen_pick(pen, 2); i > 0; i--)
+        pen_say(pen, rule);
+}
+
+/* Everybody with what is theirs, each time in another order. */
+static void litany_write(struct pen *pen, size_t n)
+{
+    size_t order[N_SINGERS] = {0, 1, 2, 3, 4, 5};
+    size_t saying = pen_pick(pen, sizeof sayings / sizeof sayings[0]);
+    pen_bind_distinct(pen, sayings[saying].class, "abcdef", n);
+    for (size_t k = 3; k > 0; k--) {
+        char rule[512] = LEAD;
+        for (size_t i = 0; i < n; i++)
+            snprintf(rule + strlen(rule), 32, "{%c} %s {%c}%s", "012345"[order[i]],
+                     sayings[saying].verb, "abcdef"[order[i]], i + 1 < n ? ", " : ".");
+        pen_say(pen, rule);
+        rng_shuffle(&pen->rng, order, n, sizeof order[0]);
+    }
+}
+
+void rhyme_write(struct pen *pen)
+{
+    size_t n = 3 + pen_pick(pen, N_SINGERS - 2);
+    pen_bind_people(pen, "012345", n);
+    if (pen_chance(pen, 3))
+        roll_call_write(pen, n);
+    else
+        litany_write(pen, n);
 }
