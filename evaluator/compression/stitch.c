@@ -1,0 +1,164 @@
+/* stitch.c - look each part up in the store and point at it. */
+#include "evaluator/compression/stitch.h"
+
+#include "space/base/err.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static struct weights weights_at(const struct variant *variant, uint32_t matrix, enum format format,
+                                 enum act_format act)
+{
+    return (struct weights){.data = variant->data + variant->matrix[matrix].offset,
+                            .format = format,
+                            .act = genome_matrix_act(act, format),
+                            .n_out = variant->matrix[matrix].n_out,
+                            .n_in = variant->matrix[matrix].n_in};
+}
+
+static int refuse_unit(uint32_t layer, const char *unit, struct err *err)
+{
+    err_set(err, ERR_MISSING, "the genome keeps the %s of layer %u, which the parent does not have",
+            unit, layer);
+    return -1;
+}
+
+static int stitch_attn(struct attn_unit *unit, const struct parent *parent, struct store *store,
+                       const struct attn_choice *choice, uint32_t layer, struct err *err)
+{
+    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
+    struct variant qkv, o;
+
+    if (norm == NULL)
+        return refuse_unit(layer, "attention", err);
+    struct variant_key key = {PART_QKV, layer, choice->kv_groups, choice->heads_per_group,
+                              choice->qkv};
+    if (store_get(store, &key, &qkv, err) != 0)
+        return -1;
+    key.part = PART_O;
+    key.format = choice->o;
+    if (store_get(store, &key, &o, err) != 0)
+        return -1;
+    *unit = (struct attn_unit){.present = true,
+                               .n_heads = choice->kv_groups * choice->heads_per_group,
+                               .n_groups = choice->kv_groups,
+                               .norm = norm->data,
+                               .q = weights_at(&qkv, 0, choice->qkv, choice->act),
+                               .k = weights_at(&qkv, 1, choice->qkv, choice->act),
+                               .v = weights_at(&qkv, 2, choice->qkv, choice->act),
+                               .o = weights_at(&o, 0, choice->o, choice->act)};
+    return 0;
+}
+
+static int stitch_ffn(struct ffn_unit *unit, const struct parent *parent, struct store *store,
+                      const struct ffn_choice *choice, uint32_t layer, struct err *err)
+{
+    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
+    struct variant gate_up, down;
+
+    if (norm == NULL)
+        return refuse_unit(layer, "FFN", err);
+    struct variant_key key = {PART_GATE_UP, layer, choice->width, 0, choice->gate_up};
+    if (store_get(store, &key, &gate_up, err) != 0)
+        return -1;
+    key.part = PART_DOWN;
+    key.format = choice->down;
+    if (store_get(store, &key, &down, err) != 0)
+        return -1;
+    *unit = (struct ffn_unit){.present = true,
+                              .width = choice->width,
+                              .norm = norm->data,
+                              .gate = weights_at(&gate_up, 0, choice->gate_up, choice->act),
+                              .up = weights_at(&gate_up, 1, choice->gate_up, choice->act),
+                              .down = weights_at(&down, 0, choice->down, choice->act)};
+    return 0;
+}
+
+/* An FFN that adds nothing, for loaders that lose the attention of a layer without one.  Its norm
+ * is the parent's FFN norm, or the attention's where the parent has no FFN there: any will do. */
+static int stitch_zero_ffn(struct ffn_unit *unit, const struct parent *parent, struct store *store,
+                           uint32_t width, uint32_t layer, struct err *err)
+{
+    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
+    uint32_t d_model = parent_geometry(parent)->d_model;
+    size_t matrix_bytes = (size_t)width * format_row_bytes(GENOME_ZERO_FORMAT, d_model);
+
+    if (norm == NULL)
+        norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
+    const uint8_t *zeros = store_zeros(store, layer, 3 * matrix_bytes, err);
+    if (zeros == NULL)
+        return -1;
+    struct weights w = {.data = zeros,
+                        .format = GENOME_ZERO_FORMAT,
+                        .act = ACT_FLOAT,
+                        .n_out = width,
+                        .n_in = d_model};
+    *unit = (struct ffn_unit){
+        .present = true, .width = width, .norm = norm->data, .gate = w, .up = w, .down = w};
+    unit->up.data = zeros + matrix_bytes;
+    unit->down.data = zeros + 2 * matrix_bytes;
+    unit->down.n_out = d_model;
+    unit->down.n_in = width;
+    return 0;
+}
+
+static int stitch_layer(struct model *model, const struct parent *parent, struct store *store,
+                        const struct genome *genome, uint32_t l, struct err *err)
+{
+    if (genome->attn[l].kv_groups > 0 &&
+        stitch_attn(&model->attn[l], parent, store, &genome->attn[l], l, err) != 0)
+        return -1;
+    if (genome->ffn[l].width > 0)
+        return stitch_ffn(&model->ffn[l], parent, store, &genome->ffn[l], l, err);
+    if (genome_has_zero_ffn(genome, l))
+        return stitch_zero_ffn(&model->ffn[l], parent, store, genome->zero_ffn, l, err);
+    return 0;
+}
+
+static int stitch_ends(struct model *model, const struct parent *parent, struct store *store,
+                       const struct genome *genome, struct err *err)
+{
+    struct variant_key key = {.part = PART_EMBD, .format = genome->embd};
+    struct variant embd, head;
+
+    if (store_get(store, &key, &embd, err) != 0)
+        return -1;
+    /* Rows of the embedding are looked up; as a head it is multiplied. */
+    model->embd = weights_at(&embd, 0, genome->embd, act_format_of(genome->embd));
+    model->head = model->embd;
+    if (!model->geometry.tied) {
+        key = (struct variant_key){.part = PART_HEAD, .format = genome->head};
+        if (store_get(store, &key, &head, err) != 0)
+            return -1;
+        model->head = weights_at(&head, 0, genome->head, act_format_of(genome->head));
+    }
+    model->out_norm = parent_out_norm(parent)->data;
+    return 0;
+}
+
+struct model *stitch_model(const struct parent *parent, struct store *store,
+                           const struct genome *genome, struct err *err)
+{
+    const struct geometry *geometry = parent_geometry(parent);
+    struct model *model = calloc(1, sizeof *model);
+
+    if (model == NULL) {
+        err_set(err, ERR_MEMORY, "stitch: out of memory");
+        return NULL;
+    }
+    assert(genome->n_layers == geometry->n_layers);
+    assert(!geometry->tied || genome->head == genome->embd);
+    model->geometry = *geometry;
+    model->kv = genome->kv;
+    model->n_layers = geometry->n_layers;
+    if (stitch_ends(model, parent, store, genome, err) != 0)
+        goto undo;
+    for (uint32_t l = 0; l < model->n_layers; l++)
+        if (stitch_layer(model, parent, store, genome, l, err) != 0)
+            goto undo;
+    return model;
+
+undo:
+    model_destroy(model);
+    return NULL;
+}
