@@ -310,15 +310,35 @@ static int check_node(const struct config_json *config, const cJSON *node, size_
     return 0;
 }
 
+/* Back over space: the offset behind the last character that is none. */
+static size_t back_space(const char *text, size_t at)
+{
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]) != NULL)
+        at--;
+    return at;
+}
+
+/* How much of the text to quote: a mark alone, else the word, at most 20 bytes of it. */
+static int word_length(const char *text)
+{
+    size_t n = strchr(",:{}[]", *text) != NULL ? 0 : strcspn(text + 1, " \t\r\n,:\"{}[]");
+
+    return (int)(n < 20 ? n + 1 : 20);
+}
+
 /* Say what stands where cJSON stopped. */
 static void report_syntax(const struct config_json *config, size_t offset, struct err *err)
 {
     const char *text = config->text;
 
+    /* Where a key should begin, cJSON stops one character behind the one that is not a quote. */
+    if (offset > 1 && strchr(" \t\r\n[{\"", text[offset - 1]) == NULL) {
+        size_t previous = back_space(text, offset - 1);
+        if (previous > 0 && strchr("{,", text[previous - 1]) != NULL)
+            offset--;
+    }
     offset = skip_space(text, offset);
-    size_t before = offset;
-    while (before > 0 && strchr(" \t\r\n", text[before - 1]) != NULL)
-        before--;
+    size_t before = back_space(text, offset);
     bool after_comma = before > 0 && text[before - 1] == ',';
 
     if (text[offset] == '\0')
@@ -327,9 +347,11 @@ static void report_syntax(const struct config_json *config, size_t offset, struc
         syntax_error(config, offset, err, "a comma after the last item");
     else if (after_comma && strchr("}]", text[offset]) != NULL)
         syntax_error(config, before - 1, err, "a comma after the last item");
+    else if (text[offset] == '\\')
+        syntax_error(config, offset, err, "unknown escape '%.2s' in a string", text + offset);
     else
-        syntax_error(config, offset, err, "unexpected '%.*s'",
-                     (int)strcspn(text + offset + 1, " \t\r\n,:\"{}[]") % 20 + 1, text + offset);
+        syntax_error(config, offset, err, "unexpected '%.*s'", word_length(text + offset),
+                     text + offset);
 }
 
 static int parse_text(struct config_json *config, struct err *err)
