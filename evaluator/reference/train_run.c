@@ -369,7 +369,8 @@ int train_run(const struct train_options *o, const volatile sig_atomic_t *stop, 
     if (result == 0)
         result = loop(&run, stop, err);
     if (result == 0) {
-        judge(&run);
+        if (run.opt.n_steps % o->held_out_every != 0)
+            judge(&run);
         result = save(&run, err);
     }
     if (result == 0 && progress(&run) < 1) {

@@ -582,6 +582,54 @@ static void test_checkpoint(const char *path)
     train_optimizer_fini(&b);
 }
 
+/* Put tensor `name` of the file at w + offset, as numbers; how many there were. */
+static size_t tensor_read(const struct gguf *gguf, const char *name, double *w)
+{
+    const struct gguf_tensor *t = gguf_tensor_find(gguf, name);
+    if (t == NULL)
+        return 0;
+    size_t n = t->dims[0] * t->dims[1];
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        float value;
+        if (t->format == FORMAT_BF16)
+            bits = (uint32_t)((const uint16_t *)t->data)[i] << 16;
+        else
+            memcpy(&bits, (const char *)t->data + 4 * i, sizeof bits);
+        memcpy(&value, &bits, sizeof value);
+        w[i] = (double)value;
+    }
+    return n;
+}
+
+/* The loss of the model in the file, its tensors taken by the names that engines use, must be that
+ * of the weights it was made from, up to the rounding to BF16. */
+static void check_exported_loss(const struct gguf *gguf, const float *weights)
+{
+    static const char *const names[] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
+                                        "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
+    size_t n = train_geometry_n_params(&small);
+    double *w = calloc(n, sizeof *w), *original = calloc(n, sizeof *original);
+    uint16_t tokens[33];
+    for (size_t i = 0; i < 33; i++)
+        tokens[i] = pattern(i);
+    size_t at = tensor_read(gguf, "token_embd.weight", w);
+    for (size_t l = 0; l < small.n_layers; l++) {
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "blk.%zu.%s.weight", l, names[i]);
+            at += tensor_read(gguf, name, w + at);
+        }
+    }
+    at += tensor_read(gguf, "output_norm.weight", w + at);
+    for (size_t i = 0; i < n; i++)
+        original[i] = (double)weights[i];
+    double want = oracle_loss(&small, original, tokens);
+    ok(at == n, "the tensors of the file are all parameters");
+    near(oracle_loss(&small, w, tokens), want, 1e-3 * want, "and have the model's loss");
+    free(w), free(original);
+}
+
 static void test_export(const char *path)
 {
     struct err err = {0};
@@ -589,6 +637,9 @@ static void test_export(const char *path)
     struct train_layer_layout at = train_geometry_layer(&small, 1);
     float *w = malloc(train_geometry_n_params(&small) * sizeof *w);
     train_model_init_params(&small, &rng, w);
+    /* Large enough that every matrix in a wrong place shows in the loss. */
+    for (size_t i = 0; i < train_geometry_n_params(&small); i++)
+        w[i] = w[i] == 1.0f ? 1.0f : 6.0f * w[i];
     w[at.gate_up + small.ffn * small.dim + 3] = 1.00390625f; /* a tie: to the even 1.0 */
     ok(train_export(path, &small, w, NULL, &err) == 0, "a model is exported");
     struct gguf *gguf = gguf_open(path, &err);
@@ -604,6 +655,7 @@ static void test_export(const char *path)
     const struct gguf_tensor *gain = gguf_tensor_find(gguf, "blk.1.attn_norm.weight");
     ok(gain != NULL && gain->format == FORMAT_F32 && *(const float *)gain->data == 1.0f,
        "norms are floats");
+    check_exported_loss(gguf, w);
     gguf_close(gguf);
     free(w);
 }
