@@ -210,6 +210,8 @@ static void test_nnls(void)
                 a[i] = fabs(a[i]) * pow(10, (double)(i % n) - 3);
             if (t % 4 == 2) /* small integers, zero and equal columns among them */
                 a[i] = (double)rng_below(&rng, 2);
+            if (t % 4 == 3 && i % n > 0) /* columns that differ by rounding alone */
+                a[i] = a[i - i % n] * (1 + 1e-15 * (double)rng_below(&rng, 5));
         }
         for (size_t i = 0; i < m; i++)
             b[i] = rng_normal(&rng);
