@@ -1,0 +1,247 @@
+/* Calibration against the same statistics computed plainly, and its file, whole and damaged. */
+#include "evaluator/compression/calibration.h"
+#include "evaluator/parent.h"
+#include "evaluator/quality/token_set.h"
+#include "space/base/file.h"
+#include "tests/parent_file.h"
+#include "tests/tap.h"
+
+static const struct geometry small = {.n_layers = 3,
+                                      .d_model = 24,
+                                      .n_heads = 6,
+                                      .n_kv_heads = 3,
+                                      .head_dim = 8,
+                                      .d_ff = 40,
+                                      .n_vocab = 270,
+                                      .n_ctx = 256,
+                                      .rms_eps = 1e-5F,
+                                      .rope_base = 10000.0F};
+
+enum { N_TOKENS = 500, SEQUENCE = 200 };
+
+static char folder[256];
+static int32_t tokens[N_TOKENS];
+
+/* What a listener hears when the text is run in other batches than calibration's. */
+struct heard {
+    double sum[3][N_LINEAR_SITES][64];
+};
+
+static void hear(void *arg, uint32_t layer, enum linear_site site, const float *x,
+                 uint32_t n_tokens, uint32_t n_in)
+{
+    struct heard *heard = arg;
+
+    for (size_t i = 0; i < (size_t)n_tokens * n_in; i++)
+        heard->sum[layer][site][i % n_in] += (double)x[i] * x[i];
+}
+
+static void run_in_small_batches(const struct model *model, struct team *team, struct heard *heard)
+{
+    struct forward_options options = {SEQUENCE, 7};
+    struct forward *forward = forward_create(model, kernels_reference(), team, &options, NULL);
+
+    forward_listen(forward, hear, heard);
+    for (uint32_t at = 0; at < N_TOKENS;) {
+        uint32_t n = 7, left = SEQUENCE - at % SEQUENCE;
+        if (at % SEQUENCE == 0)
+            forward_reset(forward);
+        n = n < left ? n : left;
+        n = n < N_TOKENS - at ? n : N_TOKENS - at;
+        forward_tokens(forward, tokens + at, n, LOGITS_NONE, NULL);
+        at += n;
+    }
+    forward_destroy(forward);
+}
+
+static void check_means(const struct calibration *c, const struct heard *heard)
+{
+    static const uint32_t n_in[N_LINEAR_SITES] = {24, 48, 24, 40};
+    double worst = 0;
+
+    for (uint32_t l = 0; l < 3; l++)
+        for (int s = 0; s < N_LINEAR_SITES; s++)
+            for (uint32_t i = 0; i < n_in[s]; i++) {
+                double want = heard->sum[l][s][i] / N_TOKENS;
+                double got = calibration_mean_square(c, l, (enum linear_site)s)[i];
+                worst = fmax(worst, fabs(got - want) / (want + 1e-12));
+            }
+    near(worst, 0, 1e-4, "mean squares are those of a run in other batches");
+}
+
+/* Influence of the parts of layer 1, from streams taken with models that lack them. */
+static void check_influence(const struct calibration *c, const struct model *model,
+                            struct team *team)
+{
+    struct forward_options options = {SEQUENCE, SEQUENCE};
+    struct model *half = malloc(sizeof *half);
+    float *in = calloc(SEQUENCE * 24, sizeof *in), *mid = calloc(SEQUENCE * 24, sizeof *mid),
+          *out = calloc(SEQUENCE * 24, sizeof *out);
+    double attn = 0, ffn = 0;
+
+    *half = *model;
+    half->ffn[1].present = false;
+    struct forward *whole = forward_create(model, kernels_reference(), team, &options, NULL);
+    struct forward *part = forward_create(half, kernels_reference(), team, &options, NULL);
+    for (uint32_t at = 0; at < N_TOKENS; at += SEQUENCE) {
+        uint32_t n = N_TOKENS - at < SEQUENCE ? N_TOKENS - at : SEQUENCE;
+        forward_reset(whole);
+        forward_reset(part);
+        forward_embed(whole, tokens + at, n, in, NULL);
+        forward_layers(whole, in, n, 0, 1, false);
+        memcpy(mid, in, SEQUENCE * 24 * sizeof *in);
+        memcpy(out, in, SEQUENCE * 24 * sizeof *in);
+        forward_layers(part, mid, n, 1, 2, false);
+        forward_layers(whole, out, n, 1, 2, false);
+        for (uint32_t t = 0; t < n; t++) {
+            double im = 0, ii = 0, mm = 0, mo = 0, oo = 0;
+            for (uint32_t i = t * 24; i < t * 24 + 24; i++) {
+                im += (double)in[i] * mid[i];
+                ii += (double)in[i] * in[i];
+                mm += (double)mid[i] * mid[i];
+                mo += (double)mid[i] * out[i];
+                oo += (double)out[i] * out[i];
+            }
+            attn += 1 - im / sqrt(ii * mm);
+            ffn += 1 - mo / sqrt(mm * oo);
+        }
+    }
+    near(calibration_influence(c, 2), attn / N_TOKENS, 1e-5,
+         "influence of attention is what it turns the stream by");
+    near(calibration_influence(c, 3), ffn / N_TOKENS, 1e-5, "and that of the FFN behind it");
+    forward_destroy(part);
+    forward_destroy(whole);
+    free(out);
+    free(mid);
+    free(in);
+    free(half);
+}
+
+static bool same_figures(const struct calibration *a, const struct calibration *b)
+{
+    struct hash256 x = calibration_values_hash(a), y = calibration_values_hash(b);
+
+    for (uint32_t u = 0; u < 6; u++)
+        if (calibration_influence(a, u) != calibration_influence(b, u))
+            return false;
+    return memcmp(&x, &y, sizeof x) == 0 && calibration_n_tokens(a) == calibration_n_tokens(b);
+}
+
+/* Every byte of a saved file counts, and so does every missing one. */
+static void check_damage(const char *path, const struct geometry *g, const struct hash256 *parent)
+{
+    char broken[512];
+    size_t n_bytes, n_taken = 0, n_named = 0, n_tried = 0;
+    char *data = file_read(path, 1 << 20, &n_bytes, NULL);
+    struct err err;
+
+    folder_path(folder, "broken", broken);
+    for (size_t at = 0; at < n_bytes; at += 61) {
+        data[at] ^= 1;
+        file_replace(broken, data, n_bytes, NULL);
+        data[at] ^= 1;
+        struct calibration *c = calibration_load(broken, g, parent, &err);
+        n_taken += c != NULL;
+        n_named += strstr(err.text, "broken") != NULL && err.code == ERR_DATA;
+        n_tried++;
+        calibration_destroy(c);
+    }
+    ok(n_taken == 0 && n_named == n_tried, "a flipped bit is found wherever it is");
+    n_taken = 0;
+    for (size_t length = 0; length < n_bytes; length += 97) {
+        file_replace(broken, data, length, NULL);
+        struct calibration *c = calibration_load(broken, g, parent, &err);
+        n_taken += c != NULL;
+        calibration_destroy(c);
+    }
+    ok(n_taken == 0, "a torn file is refused");
+    free(data);
+}
+
+static void check_file(const struct calibration *c, const struct parent *parent,
+                       const struct hash256 *hash)
+{
+    const struct geometry *g = parent_geometry(parent);
+    struct geometry other = *g;
+    char path[512];
+    struct err err;
+
+    folder_path(folder, "calibration", path);
+    ok(calibration_save(c, path, &err) == 0, "a calibration is saved");
+    struct calibration *again = calibration_load(path, g, hash, &err);
+    ok(again != NULL && same_figures(c, again), "and read back with the same figures");
+    struct hash256 a = calibration_hash(c), b = calibration_hash(again);
+    ok(memcmp(&a, &b, sizeof a) == 0, "and the same identity");
+    calibration_destroy(again);
+
+    struct hash256 stranger = *hash;
+    stranger.bytes[3] ^= 1;
+    ok(calibration_load(path, g, &stranger, &err) == NULL && err.code == ERR_DATA &&
+           strstr(err.text, "another parent") != NULL,
+       "a calibration of another parent is refused");
+    other.d_ff += 8;
+    ok(calibration_load(path, &other, hash, &err) == NULL && err.code == ERR_DATA,
+       "one of another geometry too");
+    ok(calibration_load("/nowhere/at/all", g, hash, &err) == NULL && err.code == ERR_MISSING,
+       "an absent file is ERR_MISSING");
+    ok(calibration_save(c, "/nowhere/at/all", &err) != 0 && err.code == ERR_CREATE,
+       "a folder that is not there is ERR_CREATE");
+    check_damage(path, g, hash);
+}
+
+int main(void)
+{
+    struct fixture *fixture = fixture_dense(&small, FORMAT_F32, 5);
+    struct heard *heard = calloc(1, sizeof *heard);
+    struct rng rng = rng_make(9, 0);
+    struct token_set set;
+    char path[512];
+    struct err err;
+
+    folder_make(folder);
+    parent_file_write(folder_path(folder, "parent.gguf", path), &fixture->model);
+    struct parent *parent = parent_open(path, &err);
+    struct team *one = team_create(1, NULL, NULL, NULL), *two = team_create(2, NULL, NULL, NULL);
+    if (!ok(parent != NULL, "the fixture opens as a parent"))
+        return tap_done();
+    for (int t = 0; t < N_TOKENS; t++)
+        tokens[t] = (int32_t)rng_below(&rng, small.n_vocab);
+    token_set_of(&set, tokens, N_TOKENS, SEQUENCE, &err);
+
+    struct calibration *c = calibration_of_parent(parent, kernels_reference(), one, &set, &err);
+    if (!ok(c != NULL, "the parent is calibrated"))
+        return tap_done();
+    ok(calibration_n_tokens(c) == N_TOKENS, "on every token of the text");
+    run_in_small_batches(&fixture->model, one, heard);
+    check_means(c, heard);
+    check_influence(c, &fixture->model, one);
+
+    struct calibration *twice = calibration_of_parent(parent, kernels_reference(), two, &set, &err);
+    ok(same_figures(c, twice), "two threads calibrate to the same figures");
+    calibration_destroy(twice);
+    struct hash256 hash = parent_hash(parent);
+    check_file(c, parent, &hash);
+
+    /* A text of its own name, and a model that has gone wrong. */
+    struct hash256 before = calibration_hash(c);
+    calibration_destroy(c);
+    token_set_fini(&set);
+    token_set_of(&set, tokens, N_TOKENS - 1, SEQUENCE, &err);
+    c = calibration_of_parent(parent, kernels_reference(), one, &set, &err);
+    struct hash256 after = calibration_hash(c);
+    ok(memcmp(&before, &after, sizeof before) != 0, "another text is another identity");
+    calibration_destroy(c);
+    ((float *)(uintptr_t)fixture->model.attn[1].v.data)[5] = NAN;
+    c = calibration_collect(&fixture->model, kernels_reference(), one, &set, &err);
+    ok(c == NULL && err.code == ERR_DATA && strstr(err.text, "layer 1") != NULL,
+       "an input that is not finite is ERR_DATA, naming its layer");
+
+    token_set_fini(&set);
+    team_destroy(two);
+    team_destroy(one);
+    parent_close(parent);
+    fixture_destroy(fixture);
+    free(heard);
+    folder_remove(folder);
+    return tap_done();
+}
