@@ -69,8 +69,7 @@ static void check_machine(struct findings *findings)
     find(findings, n_cores >= 2 ? FINDING_OK : FINDING_WARN, "cores",
          "%u whole cores may be used%s", n_cores,
          n_cores >= 2 ? "" : "; the master will disturb its only worker's probes");
-    find(findings, FINDING_OK, "caches", "%s a core alone, %s last level", private_size,
-         last_size);
+    find(findings, FINDING_OK, "caches", "%s a core alone, %s last level", private_size, last_size);
     int cpu;
     if (machine_plan(machine, 0, 1, 1, &cpu, &err) != 0 ||
         machine_bind_thread(machine, cpu, &err) != 0)
@@ -84,15 +83,15 @@ static void check_state(struct findings *findings)
 {
     struct machine_state state;
     machine_state_read(&state);
-    bool steady = strcmp(state.governor, "performance") == 0 ||
-                  strcmp(state.governor, "unknown") == 0;
+    bool steady =
+        strcmp(state.governor, "performance") == 0 || strcmp(state.governor, "unknown") == 0;
     find(findings, FINDING_OK, "cpu", "%s, SMT %s, turbo %s, huge pages %s", state.cpu_model,
          state.smt, state.turbo, state.huge_pages);
     find(findings, steady ? FINDING_OK : FINDING_WARN, "governor", "%s%s", state.governor,
          steady ? "" : "; cpupower frequency-set -g performance steadies latencies");
     if (state.load1 >= 0)
-        find(findings, state.load1 < 1 ? FINDING_OK : FINDING_WARN, "load",
-             "load average %.2f%s", state.load1,
+        find(findings, state.load1 < 1 ? FINDING_OK : FINDING_WARN, "load", "load average %.2f%s",
+             state.load1,
              state.load1 < 1 ? "" : "; somebody else is working, probes will reject samples");
 }
 
@@ -114,16 +113,18 @@ static void check_disk(struct findings *findings, const char *dir)
     struct statvfs disk;
     int network = file_is_on_network(dir, kind, &err);
     if (network == 1)
-        find(findings, FINDING_FAIL, "archive", "%s is on %s, where LMDB cannot lock; "
-             "kerf search --scratch LOCAL_DIR puts the archive elsewhere", dir, kind);
+        find(findings, FINDING_FAIL, "archive",
+             "%s is on %s, where LMDB cannot lock; "
+             "kerf search --scratch LOCAL_DIR puts the archive elsewhere",
+             dir, kind);
     else
         find(findings, network == 0 ? FINDING_OK : FINDING_WARN, "archive", "%s %s", dir,
              network == 0 ? "is on a local file system" : err.text);
     if (statvfs(dir, &disk) == 0) {
         double n_free = (double)disk.f_bavail * (double)disk.f_frsize;
         units_format_size(n_free, free_size);
-        find(findings, n_free > 2e9 ? FINDING_OK : FINDING_WARN, "disk", "%s free in %s",
-             free_size, dir);
+        find(findings, n_free > 2e9 ? FINDING_OK : FINDING_WARN, "disk", "%s free in %s", free_size,
+             dir);
     }
 }
 

@@ -1,6 +1,7 @@
 /* cmd_evaluator.c - the evaluator child: kerf evaluator STUDY STORE CPUS PARENT_PID WORK
- * CPUS is a comma list of PUs, one a thread; WORK is what work_encode wrote.  The answer is one line
- * on descriptor 3; stderr is the supervisor's.  Exit status 0 with an answer; else err.h's with
+ * CPUS is a comma list of PUs, one a thread; WORK is what work_encode wrote.  The answer is one
+ * line on descriptor 3; stderr is the supervisor's.  Exit status 0 with an answer; else err.h's
+ * with
  * {"error": text} as the line, where ERR_DATA says that the candidate, not the machine, is at
  * fault. */
 #include "cli/commands.h"
@@ -16,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RESULT_FD 3
+#define RESULT_FD   3
 #define MAX_THREADS 1024
 
 static int parse_cpus(const char *text, int *cpu, uint32_t *n, struct err *err)
@@ -67,8 +68,7 @@ static int evaluate(char **argv, struct err *err)
     if (study == NULL || work == NULL)
         err_set(err, ERR_MEMORY, "kerf evaluator: out of memory");
     else if (parse_cpus(argv[3], cpu, &place.n_threads, err) == 0 &&
-             study_read_resolved(study, argv[1], err) == 0 &&
-             work_decode(argv[5], work, err) == 0)
+             study_read_resolved(study, argv[1], err) == 0 && work_decode(argv[5], work, err) == 0)
         line = evaluation_run(study, &place, work, err);
     int status = line != NULL ? write_line(line, err) : -1;
     free(line);

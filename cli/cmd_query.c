@@ -51,8 +51,9 @@ static int parse_query(const struct options *options, struct query *query, struc
     uint64_t n;
     *query = (struct query){.max_loss = -1};
     if (budget == NULL && loss == NULL && size == NULL) {
-        err_set(err, ERR_USAGE, "kerf query: nothing asked; give --latency-budget 30ms, "
-                                "--max-loss 1%% or --max-size 1GiB");
+        err_set(err, ERR_USAGE,
+                "kerf query: nothing asked; give --latency-budget 30ms, "
+                "--max-loss 1%% or --max-size 1GiB");
         return -1;
     }
     double seconds = 0;

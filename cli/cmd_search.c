@@ -34,8 +34,8 @@ static int prepare_study(const char *dir, struct study *study, struct err *err)
     int status = -1;
     if (machine != NULL) {
         struct hash256 hash = parent_hash(parent);
-        status = study_resolve(study, parent_geometry(parent), &hash,
-                               machine_n_cores(machine), err);
+        status =
+            study_resolve(study, parent_geometry(parent), &hash, machine_n_cores(machine), err);
     }
     machine_destroy(machine);
     parent_close(parent);
@@ -56,9 +56,11 @@ static int parse_run(const struct options *options, struct run_options *wanted, 
         err_prefix(err, "--time");
         return -1;
     }
-    if (threads > 1024 || (option_text(options, "ranks") != NULL && (*ranks < 2 || *ranks > 4096))) {
-        err_set(err, ERR_USAGE, threads > 1024 ? "--threads: 1 to 1024"
-                                               : "--ranks: 2 to 4096 (a master and its workers)");
+    if (threads > 1024 ||
+        (option_text(options, "ranks") != NULL && (*ranks < 2 || *ranks > 4096))) {
+        err_set(err, ERR_USAGE,
+                threads > 1024 ? "--threads: 1 to 1024"
+                               : "--ranks: 2 to 4096 (a master and its workers)");
         return -1;
     }
     wanted->threads = (uint32_t)threads;

@@ -73,9 +73,8 @@ static void print_tsv(const struct progress *p)
     puts("candidates\tdone\tpending\tquarantined\tevaluations\tfailures\tfront");
     printf("%llu\t%llu\t%llu\t%llu\t%llu\t%llu\t%zu\n", (unsigned long long)p->counts.n_candidates,
            (unsigned long long)p->counts.n_done, (unsigned long long)p->counts.n_pending,
-           (unsigned long long)p->counts.n_quarantined,
-           (unsigned long long)p->counts.n_evaluations, (unsigned long long)p->counts.n_failures,
-           p->n_front);
+           (unsigned long long)p->counts.n_quarantined, (unsigned long long)p->counts.n_evaluations,
+           (unsigned long long)p->counts.n_failures, p->n_front);
 }
 
 static int run(const struct command *command, int argc, char **argv)

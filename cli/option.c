@@ -72,8 +72,8 @@ static int parse_one(const struct command *command, int argc, char **argv, int *
     } else {
         row = row_by_letter(command->rows, word[1]);
         if (row < 0) {
-            err_set(err, ERR_USAGE, "kerf %s: unknown option %s; see kerf %s --help",
-                    command->name, word, command->name);
+            err_set(err, ERR_USAGE, "kerf %s: unknown option %s; see kerf %s --help", command->name,
+                    word, command->name);
             return -1;
         }
         if (word[2] != '\0')
@@ -148,8 +148,7 @@ bool option_flag(const struct options *options, const char *name)
     return option_text(options, name) != NULL;
 }
 
-int option_count(const struct options *options, const char *name, uint64_t *count,
-                 struct err *err)
+int option_count(const struct options *options, const char *name, uint64_t *count, struct err *err)
 {
     const char *text = option_text(options, name);
     *count = 0;

@@ -17,7 +17,9 @@ struct reading {
 /* The rows every reading command has. */
 #define READING_ROWS                                                                               \
     {"study", 'C', OPTION_TEXT, "DIR", "study directory", "."},                                    \
-    {"output", 'o', OPTION_TEXT, "FORMAT", "table, json or tsv", "table"}
+    {                                                                                              \
+        "output", 'o', OPTION_TEXT, "FORMAT", "table, json or tsv", "table"                        \
+    }
 
 /* ERR_MISSING with the remedy when DIR is no study or has no archive yet. */
 int reading_open(struct reading *reading, const char *dir, struct err *err);

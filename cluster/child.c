@@ -70,8 +70,8 @@ static void format_cpus(const struct child_options *options, char *text, size_t 
     size_t used = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < options->n_threads && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%d", i > 0 ? "," : "",
-                                 options->cpu[i]);
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%d", i > 0 ? "," : "", options->cpu[i]);
 }
 
 /* Descriptor 3 is the answer, 0 is empty, 1 goes where 2 goes: stdout belongs to results.  All
@@ -81,8 +81,14 @@ static int spawn(const struct child_options *options, const char *work, int writ
     char cpus[8192], parent[32];
     format_cpus(options, cpus, sizeof cpus);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    char *argv[] = {"kerf", "evaluator", (char *)options->study_dir, (char *)options->store_dir,
-                    cpus, parent, (char *)work, NULL};
+    char *argv[] = {"kerf",
+                    "evaluator",
+                    (char *)options->study_dir,
+                    (char *)options->store_dir,
+                    cpus,
+                    parent,
+                    (char *)work,
+                    NULL};
     char **env = clean_environment();
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;

@@ -4,8 +4,8 @@
  *   {"kind":"evaluate","quality":{...},"decode":{...},"prefill":{...},"tasks":[...],
  *    "samples":{...},"variants":[...],"kernels":"avx512-vnni",...}
  *
- * Quality is measured under the node's shared lock, latency alone on the node (latency_model/quiet),
- * threads bound to `cpu`. */
+ * Quality is measured under the node's shared lock, latency alone on the node
+ * (latency_model/quiet), threads bound to `cpu`. */
 #ifndef KERF_EVALUATION_H
 #define KERF_EVALUATION_H
 
@@ -13,9 +13,9 @@
 #include "space/study.h"
 
 struct evaluation_place {
-    const int *cpu;      /* [n_threads] PUs of this worker */
+    const int *cpu; /* [n_threads] PUs of this worker */
     uint32_t n_threads;
-    const char *store;   /* folder of the variant store (node-local) */
+    const char *store; /* folder of the variant store (node-local) */
 };
 
 /* The result line, yours to free; NULL with `err` filled when the work cannot be done (ERR_DATA:

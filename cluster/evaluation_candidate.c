@@ -1,6 +1,6 @@
-/* evaluation_candidate.c - one candidate: stitched, scored against its parent, and timed against it.
- * At the final rung more tokens, more rounds, the multiple-choice tasks, and a sample of the KLD
- * through the decode path, which must agree with the prefill path that scored the rest. */
+/* evaluation_candidate.c - one candidate: stitched, scored against its parent, and timed against
+ * it. At the final rung more tokens, more rounds, the multiple-choice tasks, and a sample of the
+ * KLD through the decode path, which must agree with the prefill path that scored the rest. */
 #include "cluster/evaluation_parts.h"
 #include "evaluator/quality/task.h"
 #include "space/base/err.h"
@@ -34,8 +34,7 @@ static int score_tasks(struct workbench *bench, struct forward *forward, cJSON *
     cJSON *tasks = cJSON_AddArrayToObject(result, "tasks");
     for (uint32_t i = 0; i < study->n_tasks; i++) {
         struct task_score score;
-        struct task *task =
-            task_read(study->task[i], bench->tokenizer, study->task_items, err);
+        struct task *task = task_read(study->task[i], bench->tokenizer, study->task_items, err);
         int status = task != NULL ? task_score(forward, task, &score, err) : -1;
         if (status == 0) {
             cJSON *node = cJSON_CreateObject();
@@ -120,9 +119,9 @@ static int time_candidate(struct workbench *bench, struct forward *candidate,
         err_set(err, ERR_MEMORY, "probe: out of memory");
     else if (reference != NULL)
         status = workbench_probe(bench, reference, candidate, bench->study->rounds_min,
-                                 work->rung == RUNG_FINAL ? bench->study->rounds_max
-                                                          : (bench->study->rounds_min +
-                                                             bench->study->rounds_max) / 2,
+                                 work->rung == RUNG_FINAL
+                                     ? bench->study->rounds_max
+                                     : (bench->study->rounds_min + bench->study->rounds_max) / 2,
                                  work->sequence + 1, pair, err);
     if (status == 0) {
         evaluation_put_probe(result, "decode", &pair[0].candidate, bench->reference_ns[0]);
@@ -150,15 +149,14 @@ static void put_formats_bound(const struct workbench *bench, const struct genome
             used |= genome->ffn[l].width > 0 && (genome->ffn[l].gate_up == (enum format)format ||
                                                  genome->ffn[l].down == (enum format)format);
         }
-        if (used && op_table_bandwidth_share(bench->ops, (enum format)format) <
-                        OP_TABLE_KERNEL_BOUND)
+        if (used &&
+            op_table_bandwidth_share(bench->ops, (enum format)format) < OP_TABLE_KERNEL_BOUND)
             bound |= 1u << format;
     }
     cJSON_AddNumberToObject(result, "kernel_bound", bound);
 }
 
-static void put_account(const struct workbench *bench, const struct genome *genome,
-                        cJSON *result)
+static void put_account(const struct workbench *bench, const struct genome *genome, cJSON *result)
 {
     const struct geometry *geometry = &bench->study->geometry;
     double decode = op_table_predict(bench->ops, genome, geometry, &bench->study->decode);
@@ -168,8 +166,7 @@ static void put_account(const struct workbench *bench, const struct genome *geno
         cJSON_AddNumberToObject(node, "decode_ns", decode);
     if (isfinite(prefill))
         cJSON_AddNumberToObject(node, "prefill_ns", prefill);
-    cJSON_AddNumberToObject(result, "weight_bytes",
-                            (double)account_weight_bytes(genome, geometry));
+    cJSON_AddNumberToObject(result, "weight_bytes", (double)account_weight_bytes(genome, geometry));
     cJSON_AddNumberToObject(result, "kv_bytes_per_token",
                             (double)account_kv_bytes_per_token(genome, geometry));
     put_formats_bound(bench, genome, result);

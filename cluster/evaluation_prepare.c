@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OP_TABLE_ROUNDS 5
+#define OP_TABLE_ROUNDS      5
 #define REFERENCE_ROUNDS_MIN 30
 
 static int make_calibration(struct workbench *bench, const char *path, struct err *err)
@@ -126,7 +126,6 @@ int evaluation_prepare(struct workbench *bench, cJSON *result, struct err *err)
     id128_hex(bench->device.id, device);
     cJSON_AddStringToObject(result, "device", bench->device.name);
     cJSON_AddStringToObject(result, "device_id", device);
-    cJSON_AddNumberToObject(result, "private_cache",
-                            (double)machine_private_cache(bench->machine));
+    cJSON_AddNumberToObject(result, "private_cache", (double)machine_private_cache(bench->machine));
     return 0;
 }

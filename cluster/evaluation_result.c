@@ -1,4 +1,5 @@
-/* evaluation_result.c - the master's side of an evaluator's answer: untrusted JSON into a record. */
+/* evaluation_result.c - the master's side of an evaluator's answer: untrusted JSON into a record.
+ */
 #include "cluster/evaluation.h"
 #include "space/base/err.h"
 #include <cjson/cJSON.h>
@@ -64,7 +65,8 @@ static void read_tasks(const cJSON *root, struct evaluation *evaluation, const c
     const cJSON *task;
     double sum = 0, variance = 0;
     evaluation->n_tasks = 0;
-    cJSON_ArrayForEach(task, tasks) {
+    cJSON_ArrayForEach(task, tasks)
+    {
         double se = number(task, "acc_norm_se", 0, 1, bad);
         sum += number(task, "acc_norm", 0, 1, bad);
         variance += se * se;
@@ -84,7 +86,8 @@ static double optional(const cJSON *node, const char *name)
 static int read_samples(const cJSON *root, struct evaluation_samples *samples)
 {
     const cJSON *array;
-    cJSON_ArrayForEach(array, cJSON_GetObjectItemCaseSensitive(root, "samples")) {
+    cJSON_ArrayForEach(array, cJSON_GetObjectItemCaseSensitive(root, "samples"))
+    {
         int n = cJSON_GetArraySize(array);
         if (samples->count == 4 || n < 0 || strlen(array->string) >= sizeof samples->name[0])
             return -1;
@@ -95,7 +98,8 @@ static int read_samples(const cJSON *root, struct evaluation_samples *samples)
         samples->count++;
         strcpy(samples->name[i], array->string);
         const cJSON *value;
-        cJSON_ArrayForEach(value, array) {
+        cJSON_ArrayForEach(value, array)
+        {
             if (!cJSON_IsNumber(value) || !(value->valuedouble > 0))
                 return -1;
             samples->values[i][samples->n[i]++] = (float)value->valuedouble;

@@ -11,8 +11,8 @@
 /* Levels below which a loss is noise: seeds need a positive, monotone scale. */
 #define SMALLEST_LOSS 1e-7
 
-static int measure_levels(struct workbench *bench, struct forward *forward,
-                          const uint8_t *levels, double *kld, struct err *err)
+static int measure_levels(struct workbench *bench, struct forward *forward, const uint8_t *levels,
+                          double *kld, struct err *err)
 {
     struct genome *genome = malloc(sizeof *genome);
     if (genome == NULL) {
@@ -70,8 +70,7 @@ static int measure_gene(struct workbench *bench, struct forward *forward, uint32
     return 0;
 }
 
-int evaluation_sensitivity(struct workbench *bench, uint32_t unit, cJSON *result,
-                           struct err *err)
+int evaluation_sensitivity(struct workbench *bench, uint32_t unit, cJSON *result, struct err *err)
 {
     struct forward *forward = workbench_forward(bench, bench->parent_model, err);
     if (forward == NULL || quiet_work_begin(bench->quiet, err) != 0) {

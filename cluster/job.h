@@ -12,12 +12,12 @@ struct err;
 
 struct job {
     struct work work;
-    struct id128 id;      /* of the candidate, for evaluations */
-    uint32_t n_failed;    /* crash, timeout or bad: its own fault */
-    uint32_t n_lost;      /* workers that fell silent over it */
-    uint32_t n_unable;    /* the machine's fault */
+    struct id128 id;   /* of the candidate, for evaluations */
+    uint32_t n_failed; /* crash, timeout or bad: its own fault */
+    uint32_t n_lost;   /* workers that fell silent over it */
+    uint32_t n_unable; /* the machine's fault */
     bool out;
-    double not_before_s;  /* pause before the next try */
+    double not_before_s; /* pause before the next try */
 };
 
 struct jobs {

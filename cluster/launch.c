@@ -12,17 +12,17 @@
 #include <ftw.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SLACK_S 10       /* mpirun may outlive the status file by so much */
-#define SILENT_S 120     /* the master touches progress.json every 10 s */
-#define TERM_S 6
+#define SLACK_S  10  /* mpirun may outlive the status file by so much */
+#define SILENT_S 120 /* the master touches progress.json every 10 s */
+#define TERM_S   6
 
 extern char **environ;
 
@@ -54,10 +54,25 @@ static void add(struct command_line *line, const char *arg)
 static void compose(struct command_line *line, const struct study *study,
                     const struct run_options *options, uint32_t n_ranks, const char *self)
 {
-    static const char *const recipe[] = {
-        "mpirun", "--enable-recovery", "--mca", "async_mpi_finalize", "1", "--mca", "pml", "ob1",
-        "--mca", "mpi_yield_when_idle", "1", "--bind-to", "none", "--mca",
-        "odls_base_sigkill_timeout", "4", "--mca", "orte_tmpdir_base", NULL};
+    static const char *const recipe[] = {"mpirun",
+                                         "--enable-recovery",
+                                         "--mca",
+                                         "async_mpi_finalize",
+                                         "1",
+                                         "--mca",
+                                         "pml",
+                                         "ob1",
+                                         "--mca",
+                                         "mpi_yield_when_idle",
+                                         "1",
+                                         "--bind-to",
+                                         "none",
+                                         "--mca",
+                                         "odls_base_sigkill_timeout",
+                                         "4",
+                                         "--mca",
+                                         "orte_tmpdir_base",
+                                         NULL};
     for (int i = 0; recipe[i] != NULL; i++)
         add(line, recipe[i]);
     add(line, line->tmp);
@@ -159,13 +174,14 @@ static void watch(pid_t pid, const struct study *study)
         }
         if (status_seen == 0 && file_exists(path))
             status_seen = clock_now_ns();
-        bool overdue = status_seen != 0 &&
-                       clock_now_ns() - status_seen > (int64_t)SLACK_S * 1000000000ll;
+        bool overdue =
+            status_seen != 0 && clock_now_ns() - status_seen > (int64_t)SLACK_S * 1000000000ll;
         bool silent = clock_now_ns() - begun > (int64_t)SILENT_S * 1000000000ll &&
                       run_progress_age(study) > SILENT_S && status_seen == 0;
         if (overdue || silent) {
-            log_warn("launch", "%s", overdue ? "mpirun does not end by itself"
-                                             : "the master has been silent for too long");
+            log_warn("launch", "%s",
+                     overdue ? "mpirun does not end by itself"
+                             : "the master has been silent for too long");
             end_hard(pid);
         }
     }
@@ -228,8 +244,10 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     compose(&line, study, options, n_ranks, self);
     int failed = start(&line, &pid);
     if (failed != 0) {
-        fprintf(stderr, "kerf: mpirun cannot be started: %s; install openmpi-bin, or leave --ranks "
-                "out to search on this machine alone\n", strerror(failed));
+        fprintf(stderr,
+                "kerf: mpirun cannot be started: %s; install openmpi-bin, or leave --ranks "
+                "out to search on this machine alone\n",
+                strerror(failed));
         rmdir(line.tmp);
         return err_exit_status(ERR_RESOURCE);
     }
@@ -243,7 +261,7 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     struct err err = {0};
     if (run_status_read(study, &status, &err) != 0) {
         fprintf(stderr, "kerf: the run died without a word; everything committed is saved, run the "
-                "same command again\n");
+                        "same command again\n");
         return err_exit_status(ERR_STOPPED);
     }
     run_status_print(study, &status);

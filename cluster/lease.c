@@ -6,8 +6,8 @@ enum worker_state { WORKER_UNSEEN, WORKER_READY, WORKER_BUSY, WORKER_LOST };
 
 struct worker {
     enum worker_state state;
-    double beat_s;   /* last sign of life */
-    double ends_s;   /* of the lease it holds */
+    double beat_s; /* last sign of life */
+    double ends_s; /* of the lease it holds */
     struct work work;
 };
 

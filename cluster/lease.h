@@ -28,7 +28,8 @@ void leases_assign(struct leases *leases, uint32_t worker, struct work *work, do
  * free again.  False: an old or unknown lease, to be dropped. */
 bool leases_finish(struct leases *leases, uint32_t worker, uint64_t lease, struct work *work,
                    double now_s);
-/* The next lease that ran out or whose worker is gone: true and *work, *worker set (worker LOST). */
+/* The next lease that ran out or whose worker is gone: true and *work, *worker set (worker LOST).
+ */
 bool leases_expire(struct leases *leases, double now_s, uint32_t *worker, struct work *work);
 
 bool leases_is_lost(const struct leases *leases, uint32_t worker);

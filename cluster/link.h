@@ -14,7 +14,7 @@ struct link;
 
 struct link {
     uint32_t n_workers;
-    uint32_t self; /* 0 for the master */
+    uint32_t self;                          /* 0 for the master */
     uint32_t local_worker, n_local_workers; /* which worker of its node this one is, from 0 */
     /* Queue a message; never blocks.  -1 when it could not be encoded. */
     int (*send)(struct link *link, uint32_t to, const struct message *message, struct err *err);

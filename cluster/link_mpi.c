@@ -10,7 +10,7 @@
  * (mpi.md section 3): entries of a dead rank are cancelled and given up, their memory kept until
  * the end of the run, because the library may still look at it. */
 #define POOL_MAX 1024
-#define TAG 1
+#define TAG      1
 
 struct flight {
     MPI_Request request;
@@ -53,8 +53,7 @@ static struct flight *flight_take(struct mpi *mpi, struct err *err)
     return flight;
 }
 
-static int mpi_send(struct link *link, uint32_t to, const struct message *message,
-                    struct err *err)
+static int mpi_send(struct link *link, uint32_t to, const struct message *message, struct err *err)
 {
     struct mpi *mpi = link->impl;
     struct flight *flight = flight_take(mpi, err);
@@ -84,8 +83,7 @@ static int mpi_receive(struct link *link, struct message *message, struct err *e
         /* Probed and short (below the eager limit): this receive does not wait. */
         if (length < 0 || length > (int)sizeof text)
             length = sizeof text;
-        MPI_Recv(text, length, MPI_CHAR, status.MPI_SOURCE, TAG, MPI_COMM_WORLD,
-                 MPI_STATUS_IGNORE);
+        MPI_Recv(text, length, MPI_CHAR, status.MPI_SOURCE, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         struct err trouble = {0};
         if (message_decode(text, (size_t)length, message, &trouble) == 0) {
             message->from = (uint32_t)status.MPI_SOURCE;

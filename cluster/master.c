@@ -19,9 +19,8 @@ double master_now_s(void)
     return (double)clock_now_ns() * 1e-9;
 }
 
-struct master *master_create(const struct study *study, struct archive *archive,
-                             struct link *link, const struct master_options *options,
-                             struct err *err)
+struct master *master_create(const struct study *study, struct archive *archive, struct link *link,
+                             const struct master_options *options, struct err *err)
 {
     struct master *master = calloc(1, sizeof *master);
     if (master == NULL) {
@@ -146,8 +145,10 @@ static int take_losses(struct master *master, struct err *err)
     /* A worker that was only slow may greet again; wait as long as for a new one. */
     if (leases_n_lost(master->leases) > 0 && master_now_s() - master->heard_s < NOBODY_S)
         return 0;
-    err_set(err, ERR_STOPPED, "no worker is left (%u lost); everything committed is saved, run the "
-            "same command again", leases_n_lost(master->leases));
+    err_set(err, ERR_STOPPED,
+            "no worker is left (%u lost); everything committed is saved, run the "
+            "same command again",
+            leases_n_lost(master->leases));
     return -1;
 }
 

@@ -15,14 +15,13 @@
 struct master;
 
 struct master_options {
-    uint64_t evals;   /* stop after so many candidates in the archive */
-    double time_s;    /* stop proposing after so long */
-    bool local;       /* one worker in this process */
+    uint64_t evals; /* stop after so many candidates in the archive */
+    double time_s;  /* stop proposing after so long */
+    bool local;     /* one worker in this process */
 };
 
-struct master *master_create(const struct study *study, struct archive *archive,
-                             struct link *link, const struct master_options *options,
-                             struct err *err);
+struct master *master_create(const struct study *study, struct archive *archive, struct link *link,
+                             const struct master_options *options, struct err *err);
 void master_destroy(struct master *master);
 
 /* One short step.  1: go on; 0: finished; -1: cannot go on (all workers lost, disk full, too many
@@ -37,8 +36,8 @@ struct master_summary {
     uint64_t n_evaluated, n_failed, n_quarantined;
     uint32_t n_workers_lost;
     double seconds;
-    uint32_t n_predicted;              /* candidates with prediction and measurement */
-    double decode_mape, decode_rho;    /* prediction against measurement, over them */
+    uint32_t n_predicted;           /* candidates with prediction and measurement */
+    double decode_mape, decode_rho; /* prediction against measurement, over them */
     double prefill_mape, prefill_rho;
     double hypervolume;
 };

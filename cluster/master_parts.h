@@ -9,7 +9,14 @@
 #include "cluster/study_problem.h"
 #include "search/search.h"
 
-enum phase { PHASE_PREPARE, PHASE_PARENT, PHASE_SENSITIVITY, PHASE_SEARCH, PHASE_FINAL, PHASE_DONE };
+enum phase {
+    PHASE_PREPARE,
+    PHASE_PARENT,
+    PHASE_SENSITIVITY,
+    PHASE_SEARCH,
+    PHASE_FINAL,
+    PHASE_DONE
+};
 
 struct master {
     const struct study *study;
@@ -25,9 +32,9 @@ struct master {
     struct jobs jobs;
     enum phase phase;
     uint32_t final_passes;
-    double start_s, beat_s, heard_s;   /* heard_s: last word of any worker */
-    double longest_s;                  /* slowest evaluation so far */
-    uint64_t n_candidates;             /* with levels, in the archive */
+    double start_s, beat_s, heard_s;               /* heard_s: last word of any worker */
+    double longest_s;                              /* slowest evaluation so far */
+    uint64_t n_candidates;                         /* with levels, in the archive */
     uint64_t n_evaluated, n_failed, n_quarantined; /* of this run */
     uint32_t n_unable_in_row;
     bool drained, transaction;
@@ -45,7 +52,7 @@ int master_begin(struct master *master, struct err *err);
 int master_fill(struct master *master, uint32_t n_free, struct err *err);
 
 /* Enter the answer to a job (removed when finished, waiting again when it is to be tried again). */
-int master_enter(struct master *master, struct job *job, enum verdict verdict,
-                 const char *reason, const char *result, struct err *err);
+int master_enter(struct master *master, struct job *job, enum verdict verdict, const char *reason,
+                 const char *result, struct err *err);
 
 #endif

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREPARE_DEADLINE_S 7200
+#define PREPARE_DEADLINE_S     7200
 #define SENSITIVITY_DEADLINE_S 3600
-#define EVALUATE_DEADLINE_S 300
-#define FINAL_PASSES 3
+#define EVALUATE_DEADLINE_S    300
+#define FINAL_PASSES           3
 
 /* --- prepare --- */
 
@@ -122,9 +122,8 @@ static int add_sensitivities(struct master *master, struct err *err)
     if (loss_table_load(&master->losses, master->study, &master->space, err) != 0)
         return -1;
     for (uint32_t unit = 0; unit < master->space.n_units; unit++) {
-        struct job job = {.work = {.kind = WORK_SENSITIVITY,
-                                   .unit = unit,
-                                   .deadline_s = SENSITIVITY_DEADLINE_S}};
+        struct job job = {
+            .work = {.kind = WORK_SENSITIVITY, .unit = unit, .deadline_s = SENSITIVITY_DEADLINE_S}};
         if (!loss_table_has_unit(&master->losses, &master->space, unit) &&
             jobs_add(&master->jobs, &job, err) != 0)
             return -1;
@@ -142,12 +141,10 @@ static int replay_evaluation(void *arg, const struct evaluation *evaluation)
         return -1;
     int status = archive_get_candidate(master->archive, &evaluation->candidate, candidate, NULL);
     /* The first result of each speaks; the parent is no member of the space. */
-    if (status == 0 && evaluation->attempt == 0 &&
-        candidate->n_levels == master->space.n_genes) {
-        double objective[N_OBJECTIVES] = {fmax(evaluation->kld, OBJECTIVE_KLD_MIN),
-                                          evaluation->decode.median_ns,
-                                          evaluation->prefill.median_ns,
-                                          (double)evaluation->weight_bytes};
+    if (status == 0 && evaluation->attempt == 0 && candidate->n_levels == master->space.n_genes) {
+        double objective[N_OBJECTIVES] = {
+            fmax(evaluation->kld, OBJECTIVE_KLD_MIN), evaluation->decode.median_ns,
+            evaluation->prefill.median_ns, (double)evaluation->weight_bytes};
         status = search_tell(master->search, candidate->levels, objective, NULL);
         master->longest_s = fmax(master->longest_s, evaluation->seconds);
     }

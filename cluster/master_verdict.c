@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_FAILED 2      /* of its own fault: then quarantined */
-#define MAX_LOST 2        /* workers lost over one job: then quarantined too */
-#define MAX_UNABLE 8      /* in a row, over all jobs: then the machine cannot do it */
+#define MAX_FAILED     2 /* of its own fault: then quarantined */
+#define MAX_LOST       2 /* workers lost over one job: then quarantined too */
+#define MAX_UNABLE     8 /* in a row, over all jobs: then the machine cannot do it */
 #define UNABLE_PAUSE_S 5
 
 /* --- answers --- */
@@ -65,8 +65,7 @@ static int tell_search(struct master *master, const struct job *job,
                        const struct evaluation *evaluation, struct err *err)
 {
     double objective[N_OBJECTIVES] = {fmax(evaluation->kld, OBJECTIVE_KLD_MIN),
-                                      evaluation->decode.median_ns,
-                                      evaluation->prefill.median_ns,
+                                      evaluation->decode.median_ns, evaluation->prefill.median_ns,
                                       (double)evaluation->weight_bytes};
     if (master->phase != PHASE_SEARCH || job->work.n_levels == 0)
         return 0;
@@ -80,10 +79,10 @@ static void log_evaluation(const struct master *master, const struct job *job,
     id128_hex(evaluation->candidate, id);
     log_info(job->work.rung == RUNG_FINAL ? "final" : "search",
              "done=%llu/%llu id=%.8s kld=%.4f decode_us=%.1f prefill_ms=%.2f mb=%.2f s=%.1f",
-             (unsigned long long)master->n_candidates,
-             (unsigned long long)master->options.evals, id, evaluation->kld,
-             evaluation->decode.median_ns * 1e-3, evaluation->prefill.median_ns * 1e-6,
-             (double)evaluation->weight_bytes * 1e-6, evaluation->seconds);
+             (unsigned long long)master->n_candidates, (unsigned long long)master->options.evals,
+             id, evaluation->kld, evaluation->decode.median_ns * 1e-3,
+             evaluation->prefill.median_ns * 1e-6, (double)evaluation->weight_bytes * 1e-6,
+             evaluation->seconds);
 }
 
 static int put_evaluation(struct master *master, struct evaluation *evaluation,
@@ -175,8 +174,8 @@ static void note_failure(struct master *master, const struct job *job, enum verd
 static int enter_failure(struct master *master, struct job *job, enum verdict verdict,
                          const char *reason, struct err *err)
 {
-    bool own_fault = verdict == VERDICT_CRASH || verdict == VERDICT_TIMEOUT ||
-                     verdict == VERDICT_BAD;
+    bool own_fault =
+        verdict == VERDICT_CRASH || verdict == VERDICT_TIMEOUT || verdict == VERDICT_BAD;
     note_failure(master, job, verdict, reason);
     master->n_failed++;
     job->out = false;
@@ -210,8 +209,8 @@ static int enter_failure(struct master *master, struct job *job, enum verdict ve
     return 0;
 }
 
-int master_enter(struct master *master, struct job *job, enum verdict verdict,
-                 const char *reason, const char *result, struct err *err)
+int master_enter(struct master *master, struct job *job, enum verdict verdict, const char *reason,
+                 const char *result, struct err *err)
 {
     struct err trouble = {0};
     if (verdict != VERDICT_DONE)

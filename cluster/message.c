@@ -35,8 +35,7 @@ static int read_count(const cJSON *node, const char *name, double most, uint64_t
     return 0;
 }
 
-static int read_text(const cJSON *node, const char *name, char *text, size_t size,
-                     struct err *err)
+static int read_text(const cJSON *node, const char *name, char *text, size_t size, struct err *err)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(node, name);
     text[0] = '\0';
@@ -136,8 +135,8 @@ static int print_and_delete(cJSON *node, char *text, size_t size, struct err *er
     size_t length = line != NULL ? strlen(line) : 0;
     cJSON_Delete(node);
     if (line == NULL || length >= size) {
-        err_set(err, line == NULL ? ERR_MEMORY : ERR_INTERNAL,
-                "message of %zu bytes, room for %zu", length, size);
+        err_set(err, line == NULL ? ERR_MEMORY : ERR_INTERNAL, "message of %zu bytes, room for %zu",
+                length, size);
         free(line);
         return -1;
     }
@@ -205,8 +204,7 @@ static int verdict_get(const cJSON *node, struct message *message, struct err *e
         return -1;
     message->verdict = (enum verdict)verdict;
     /* A spool name is a plain file name: nothing leads out of the folder. */
-    return strchr(message->spool, '/') != NULL || message->spool[0] == '.' ? bad(err, "spool")
-                                                                           : 0;
+    return strchr(message->spool, '/') != NULL || message->spool[0] == '.' ? bad(err, "spool") : 0;
 }
 
 static int message_get(const cJSON *node, struct message *message, struct err *err)

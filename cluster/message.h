@@ -14,7 +14,7 @@
 
 struct err;
 
-#define MESSAGE_MAX 4000
+#define MESSAGE_MAX        4000
 #define MESSAGE_RESULT_MAX (256 * 1024) /* what a child may answer */
 
 /* What one evaluator child does. */
@@ -26,23 +26,23 @@ enum work_kind {
 
 struct work {
     enum work_kind kind;
-    uint64_t lease;     /* names this assignment; a verdict with an old one is dropped */
-    uint32_t attempt;   /* of the same work, from 0 */
-    uint32_t unit;      /* sensitivity */
-    enum rung rung;     /* evaluate */
-    uint64_t sequence;  /* evaluate: of the candidate */
+    uint64_t lease;    /* names this assignment; a verdict with an old one is dropped */
+    uint32_t attempt;  /* of the same work, from 0 */
+    uint32_t unit;     /* sensitivity */
+    enum rung rung;    /* evaluate */
+    uint64_t sequence; /* evaluate: of the candidate */
     uint32_t n_levels;
     uint8_t levels[SPACE_MAX_GENES];
-    double deadline_s;  /* seconds the child may take */
+    double deadline_s; /* seconds the child may take */
 };
 
 enum verdict {
     VERDICT_DONE,
-    VERDICT_CRASH,   /* died of a signal or left with a status of its own making */
+    VERDICT_CRASH, /* died of a signal or left with a status of its own making */
     VERDICT_TIMEOUT,
-    VERDICT_BAD,     /* answered nonsense, or said that the candidate is bad (NaN...) */
-    VERDICT_UNABLE,  /* the machine's fault, not the candidate's: too noisy, disk full, no memory */
-    VERDICT_LOST     /* the worker fell silent: made by the master, never sent */
+    VERDICT_BAD,    /* answered nonsense, or said that the candidate is bad (NaN...) */
+    VERDICT_UNABLE, /* the machine's fault, not the candidate's: too noisy, disk full, no memory */
+    VERDICT_LOST    /* the worker fell silent: made by the master, never sent */
 };
 const char *verdict_name(enum verdict verdict);
 
@@ -50,14 +50,14 @@ enum message_kind { MESSAGE_READY, MESSAGE_BEAT, MESSAGE_TASK, MESSAGE_VERDICT, 
 
 struct message {
     enum message_kind kind;
-    uint32_t from;           /* worker, set by the link on receipt; 0 is the master */
-    struct work work;        /* TASK */
-    uint64_t lease;          /* BEAT, VERDICT; 0: none */
-    enum verdict verdict;    /* VERDICT */
-    char host[64];           /* READY */
-    uint32_t n_cores;        /* READY */
-    char reason[256];        /* VERDICT other than DONE: one line for people */
-    char spool[128];         /* VERDICT: file below spool/ with the result, "" when inline */
+    uint32_t from;            /* worker, set by the link on receipt; 0 is the master */
+    struct work work;         /* TASK */
+    uint64_t lease;           /* BEAT, VERDICT; 0: none */
+    enum verdict verdict;     /* VERDICT */
+    char host[64];            /* READY */
+    uint32_t n_cores;         /* READY */
+    char reason[256];         /* VERDICT other than DONE: one line for people */
+    char spool[128];          /* VERDICT: file below spool/ with the result, "" when inline */
     char result[MESSAGE_MAX]; /* VERDICT DONE: the child's JSON, when it is short enough */
 };
 

@@ -16,10 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PROGRESS_NS 10000000000ll
+#define PROGRESS_NS   10000000000ll
 #define MASTER_NAP_NS 5000000ll
-#define IDLE_MS 5        /* nap of a supervisor without work */
-#define WATCH_MS 50      /* of one that watches a child */
+#define IDLE_MS       5  /* nap of a supervisor without work */
+#define WATCH_MS      50 /* of one that watches a child */
 
 /* Stop requests so far: one drains, three leave at once (the archive is whole at any moment). */
 static volatile sig_atomic_t n_stops;
@@ -57,8 +57,8 @@ static int session_open(struct session *session, const struct study *study,
     *session = (struct session){.study = study};
     if (options->scratch != NULL && scratch_choose(study, options->scratch, err) != 0)
         return -1;
-    session->archive = archive_open(scratch_path(study, "archive", path), ARCHIVE_WRITE, &owner,
-                                    err);
+    session->archive =
+        archive_open(scratch_path(study, "archive", path), ARCHIVE_WRITE, &owner, err);
     if (session->archive == NULL)
         return -1;
     struct master_options wanted = {

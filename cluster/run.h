@@ -8,10 +8,10 @@
 struct err;
 
 struct run_options {
-    uint64_t evals;        /* 0: the study's */
-    double time_s;         /* 0: the study's */
-    const char *scratch;   /* folder for archive/ and store/, NULL: inside the study */
-    uint32_t threads;      /* of each worker, 0: the study's */
+    uint64_t evals;      /* 0: the study's */
+    double time_s;       /* 0: the study's */
+    const char *scratch; /* folder for archive/ and store/, NULL: inside the study */
+    uint32_t threads;    /* of each worker, 0: the study's */
 };
 
 /* Alone.  Exit status of conventions.md section 7. */

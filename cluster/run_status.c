@@ -50,9 +50,9 @@ int run_status_write(const struct study *study, const struct run_status *status,
     put(root, "prefill_rho", s->prefill_rho);
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
-    int written = text != NULL ? file_replace(study_path(study, "status.json", path), text,
-                                              strlen(text), err)
-                               : -1;
+    int written =
+        text != NULL ? file_replace(study_path(study, "status.json", path), text, strlen(text), err)
+                     : -1;
     free(text);
     return written;
 }

@@ -8,7 +8,7 @@
 #include "space/base/err.h"
 
 struct run_status {
-    enum err_code code;   /* ERR_NONE: the plan was carried out */
+    enum err_code code; /* ERR_NONE: the plan was carried out */
     char reason[400];
     struct master_summary summary;
 };

@@ -39,8 +39,10 @@ int scratch_choose(const struct study *study, const char *dir, struct err *err)
     if (strcmp(now, wanted) == 0)
         return 0;
     if (file_exists(scratch_path(study, "archive/data.mdb", archive))) {
-        err_set(err, ERR_CONFIG, "--scratch %s: the study's archive is already in %s; leave the "
-                "option out or name that folder", dir, now);
+        err_set(err, ERR_CONFIG,
+                "--scratch %s: the study's archive is already in %s; leave the "
+                "option out or name that folder",
+                dir, now);
         return -1;
     }
     size_t length = strlen(wanted);

@@ -68,8 +68,7 @@ static int enter_gene(struct loss_table *table, const struct space *space, const
 {
     const cJSON *index = cJSON_GetObjectItemCaseSensitive(node, "gene");
     const cJSON *losses = cJSON_GetObjectItemCaseSensitive(node, "loss");
-    if (!cJSON_IsNumber(index) || index->valuedouble < 0 ||
-        index->valuedouble >= space->n_genes) {
+    if (!cJSON_IsNumber(index) || index->valuedouble < 0 || index->valuedouble >= space->n_genes) {
         err_set(err, ERR_DATA, "sensitivities: no such gene");
         return -1;
     }
@@ -77,7 +76,8 @@ static int enter_gene(struct loss_table *table, const struct space *space, const
     double *row = table->loss[(uint32_t)index->valuedouble];
     const cJSON *loss;
     uint32_t level = 0;
-    cJSON_ArrayForEach(loss, losses) {
+    cJSON_ArrayForEach(loss, losses)
+    {
         if (level >= gene->n_levels || !cJSON_IsNumber(loss) || !(loss->valuedouble >= 0))
             break;
         row[level++] = loss->valuedouble;
@@ -98,7 +98,8 @@ static int enter_genes(struct loss_table *table, const struct space *space, cons
         err_set(err, ERR_DATA, "sensitivities: no list of genes");
         return -1;
     }
-    cJSON_ArrayForEach(node, genes) {
+    cJSON_ArrayForEach(node, genes)
+    {
         if (enter_gene(table, space, node, unit, err) != 0)
             return -1;
     }
@@ -118,8 +119,7 @@ int loss_table_enter(struct loss_table *table, const struct space *space, uint32
     return status;
 }
 
-bool loss_table_has_unit(const struct loss_table *table, const struct space *space,
-                         uint32_t unit)
+bool loss_table_has_unit(const struct loss_table *table, const struct space *space, uint32_t unit)
 {
     for (uint32_t g = 0; g < space->n_genes; g++)
         if (space->gene[g].unit == unit && isnan(table->loss[g][0]))
@@ -127,8 +127,8 @@ bool loss_table_has_unit(const struct loss_table *table, const struct space *spa
     return true;
 }
 
-int loss_table_load(struct loss_table *table, const struct study *study,
-                    const struct space *space, struct err *err)
+int loss_table_load(struct loss_table *table, const struct study *study, const struct space *space,
+                    struct err *err)
 {
     char path[STUDY_PATH_MAX];
     size_t length;

@@ -17,9 +17,9 @@ enum { OBJECTIVE_KLD, OBJECTIVE_DECODE, OBJECTIVE_PREFILL, OBJECTIVE_BYTES, N_OB
 
 struct study_problem {
     struct problem problem;
-    const struct space *space;       /* borrowed */
-    const struct study *study;       /* borrowed */
-    const struct op_table *ops;      /* borrowed */
+    const struct space *space;  /* borrowed */
+    const struct study *study;  /* borrowed */
+    const struct op_table *ops; /* borrowed */
     uint32_t n_levels[SPACE_MAX_GENES];
     uint32_t unit[SPACE_MAX_GENES];
     struct genome genome, with, without; /* scratch of unit_cost */
@@ -36,14 +36,13 @@ struct loss_table {
 #define TABLE_SENSITIVITY "tables/sensitivity.json"
 
 /* An absent file is an empty table.  ERR_DATA when it does not fit the space. */
-int loss_table_load(struct loss_table *table, const struct study *study,
-                    const struct space *space, struct err *err);
+int loss_table_load(struct loss_table *table, const struct study *study, const struct space *space,
+                    struct err *err);
 int loss_table_save(const struct loss_table *table, const struct study *study,
                     const struct space *space, struct err *err);
 /* Enter the answer of a sensitivity work item (untrusted JSON) for `unit`. */
 int loss_table_enter(struct loss_table *table, const struct space *space, uint32_t unit,
                      const char *json, struct err *err);
-bool loss_table_has_unit(const struct loss_table *table, const struct space *space,
-                         uint32_t unit);
+bool loss_table_has_unit(const struct loss_table *table, const struct space *space, uint32_t unit);
 
 #endif

@@ -8,17 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BEAT_NS 1000000000ll          /* a beat a second */
+#define BEAT_NS          1000000000ll  /* a beat a second */
 #define MASTER_SILENT_NS 30000000000ll /* longer than this and the master is gone */
-#define GREETING_NS 5000000000ll       /* READY is repeated while nobody gives work */
+#define GREETING_NS      5000000000ll  /* READY is repeated while nobody gives work */
 
 struct supervisor {
     struct link *link;
     struct child_options options;
     struct child *child;
-    struct work work;        /* of the child */
-    int64_t heard_ns;        /* last word of the master */
-    int64_t beat_ns;         /* last beat of ours */
+    struct work work; /* of the child */
+    int64_t heard_ns; /* last word of the master */
+    int64_t beat_ns;  /* last beat of ours */
     int64_t greeted_ns;
     struct message incoming, outgoing; /* too large for the stack of a deep loop */
 };
@@ -156,8 +156,10 @@ int supervisor_step(struct supervisor *supervisor, int nap_ms, struct err *err)
         return go;
     int64_t now = clock_now_ns();
     if (now - supervisor->heard_ns > MASTER_SILENT_NS) {
-        err_set(err, ERR_STOPPED, "the master has been silent for %lld s; run the same command "
-                "again", MASTER_SILENT_NS / 1000000000ll);
+        err_set(err, ERR_STOPPED,
+                "the master has been silent for %lld s; run the same command "
+                "again",
+                MASTER_SILENT_NS / 1000000000ll);
         return -1;
     }
     if (supervisor->child == NULL) {

@@ -76,11 +76,12 @@ static int open_reference(struct workbench *bench, struct err *err)
         }
     }
     const cJSON *device = config_json_get(&json, "/device/name");
-    if (status == 0 && (!cJSON_IsString(device) ||
-                        strcmp(device->valuestring, bench->device.name) != 0)) {
-        err_set(err, ERR_RESOURCE, "%s: measured on %s, this is %s; latencies of unlike machines "
-                "are not mixed", path, cJSON_IsString(device) ? device->valuestring : "nothing",
-                bench->device.name);
+    if (status == 0 &&
+        (!cJSON_IsString(device) || strcmp(device->valuestring, bench->device.name) != 0)) {
+        err_set(err, ERR_RESOURCE,
+                "%s: measured on %s, this is %s; latencies of unlike machines "
+                "are not mixed",
+                path, cJSON_IsString(device) ? device->valuestring : "nothing", bench->device.name);
         status = -1;
     }
     config_json_close(&json);
@@ -134,8 +135,10 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
 {
     uint32_t wanted = workload->context + workload->n_tokens;
     if (bench->heldout.n_tokens < wanted) {
-        err_set(err, ERR_CONFIG, "latency workload of %u tokens, but the held-out set has %u; "
-                "raise /quality/final/tokens", wanted, bench->heldout.n_tokens);
+        err_set(err, ERR_CONFIG,
+                "latency workload of %u tokens, but the held-out set has %u; "
+                "raise /quality/final/tokens",
+                wanted, bench->heldout.n_tokens);
         return -1;
     }
     uint32_t n_vocab = bench->study->geometry.n_vocab;
@@ -150,9 +153,9 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
     return 0;
 }
 
-int workbench_probe(struct workbench *bench, struct forward *reference,
-                    struct forward *candidate, uint32_t rounds_min, uint32_t rounds_max,
-                    uint64_t stream, struct probe_pair pair[2], struct err *err)
+int workbench_probe(struct workbench *bench, struct forward *reference, struct forward *candidate,
+                    uint32_t rounds_min, uint32_t rounds_max, uint64_t stream,
+                    struct probe_pair pair[2], struct err *err)
 {
     struct rng rng = rng_make(bench->study->seed, stream);
     struct probe_plan plan = {.warmup_max = 10,
@@ -164,8 +167,8 @@ int workbench_probe(struct workbench *bench, struct forward *reference,
         return -1;
     int status = 0;
     for (int i = 0; i < 2 && status == 0; i++)
-        status = probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i],
-                                err);
+        status =
+            probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i], err);
     quiet_probe_end(bench->quiet);
     return status;
 }

@@ -24,17 +24,17 @@ struct workbench {
     const struct kernels *kernels;
     struct quiet *quiet;
     struct device_class device;
-    struct parent *parent;        /* before the tables are there; else the workshop's */
-    struct model *parent_model;   /* the parent as its file has it: the reference candidate */
+    struct parent *parent;      /* before the tables are there; else the workshop's */
+    struct model *parent_model; /* the parent as its file has it: the reference candidate */
     struct tokenizer *tokenizer;
     struct space *space;
-    struct token_set heldout;     /* final_tokens of it */
+    struct token_set heldout; /* final_tokens of it */
 
     /* Behind workbench_open_tables only. */
     struct workshop shop;
     struct parent_states *states;
     struct op_table *ops;
-    double reference_ns[2];       /* decode, prefill: of the parent, measured once a study */
+    double reference_ns[2]; /* decode, prefill: of the parent, measured once a study */
 };
 
 /* Machine, team, kernels, parent, tokenizer, held-out tokens. */
@@ -52,14 +52,14 @@ struct forward *workbench_forward(const struct workbench *bench, const struct mo
 struct probe_pair {
     struct probe_result reference, candidate;
 };
-int workbench_probe(struct workbench *bench, struct forward *reference,
-                    struct forward *candidate, uint32_t rounds_min, uint32_t rounds_max,
-                    uint64_t stream, struct probe_pair pair[2], struct err *err);
+int workbench_probe(struct workbench *bench, struct forward *reference, struct forward *candidate,
+                    uint32_t rounds_min, uint32_t rounds_max, uint64_t stream,
+                    struct probe_pair pair[2], struct err *err);
 
 /* Names of the study's table files. */
 #define TABLE_CALIBRATION "tables/calibration.bin"
-#define TABLE_STATES "tables/parent-states.bin"
-#define TABLE_OPS "tables/op-table.json"
-#define TABLE_REFERENCE "tables/reference.json"
+#define TABLE_STATES      "tables/parent-states.bin"
+#define TABLE_OPS         "tables/op-table.json"
+#define TABLE_REFERENCE   "tables/reference.json"
 
 #endif

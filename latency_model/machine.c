@@ -43,8 +43,7 @@ static hwloc_topology_t topology_new(unsigned long flags, struct err *err)
     return topology;
 }
 
-static struct machine *topology_ready(hwloc_topology_t topology, const char *from,
-                                      struct err *err)
+static struct machine *topology_ready(hwloc_topology_t topology, const char *from, struct err *err)
 {
     if (hwloc_topology_load(topology) != 0) {
         err_set(err, ERR_RESOURCE, "topology: hwloc cannot read %s", from);
@@ -57,9 +56,8 @@ static struct machine *topology_ready(hwloc_topology_t topology, const char *fro
 struct machine *machine_load(struct err *err)
 {
     /* Without these flags hwloc ignores taskset and inherited affinity (mpi.md section 8). */
-    hwloc_topology_t topology = topology_new(HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING |
-                                                 HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM,
-                                             err);
+    hwloc_topology_t topology = topology_new(
+        HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING | HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM, err);
     return topology != NULL ? topology_ready(topology, "this machine", err) : NULL;
 }
 
@@ -161,14 +159,13 @@ static int plan_on_nodes(const struct machine *machine, uint32_t worker, uint32_
 }
 
 /* A worker too wide for one node takes cores in logical order across nodes. */
-static int plan_across(const struct machine *machine, uint32_t worker, uint32_t n_threads,
-                       int *cpu)
+static int plan_across(const struct machine *machine, uint32_t worker, uint32_t n_threads, int *cpu)
 {
     int *pu = malloc((size_t)machine->n_cores * sizeof *pu);
-    uint32_t n = pu == NULL ? 0
-                            : list_cores(machine,
-                                         hwloc_topology_get_topology_cpuset(machine->topology),
-                                         pu, machine->n_cores);
+    uint32_t n = pu == NULL
+                     ? 0
+                     : list_cores(machine, hwloc_topology_get_topology_cpuset(machine->topology),
+                                  pu, machine->n_cores);
     bool fits = (uint64_t)(worker + 1) * n_threads <= n;
     if (fits)
         memcpy(cpu, pu + (size_t)worker * n_threads, n_threads * sizeof *cpu);
@@ -184,9 +181,10 @@ int machine_plan(const struct machine *machine, uint32_t worker, uint32_t n_work
         (plan_on_nodes(machine, worker, n_threads, cpu) == 0 ||
          plan_across(machine, worker, n_threads, cpu) == 0))
         return 0;
-    err_set(err, ERR_RESOURCE, "%u workers of %u threads need %llu cores, this machine gives %u; "
-            "use fewer workers or --threads", n_workers, n_threads,
-            (unsigned long long)n_workers * n_threads, machine->n_cores);
+    err_set(err, ERR_RESOURCE,
+            "%u workers of %u threads need %llu cores, this machine gives %u; "
+            "use fewer workers or --threads",
+            n_workers, n_threads, (unsigned long long)n_workers * n_threads, machine->n_cores);
     return -1;
 }
 
@@ -339,7 +337,9 @@ void machine_state_read(struct machine_state *state)
               sizeof state->governor);
     read_word("/sys/devices/system/cpu/intel_pstate/no_turbo", text, sizeof text);
     snprintf(state->turbo, sizeof state->turbo, "%s",
-             strcmp(text, "0") == 0 ? "on" : strcmp(text, "1") == 0 ? "off" : "unknown");
+             strcmp(text, "0") == 0   ? "on"
+             : strcmp(text, "1") == 0 ? "off"
+                                      : "unknown");
     read_word("/sys/devices/system/cpu/smt/control", state->smt, sizeof state->smt);
     /* "always [madvise] never": the word in brackets. */
     read_word("/sys/kernel/mm/transparent_hugepage/enabled", huge, sizeof huge);

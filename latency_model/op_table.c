@@ -74,8 +74,8 @@ double op_table_predict(const struct op_table *table, const struct genome *genom
         const struct op_entry *entry = find(table, &ops[i]);
         if (entry == NULL) {
             log_debug("op-table", "not timed: %s %s %ux%u", op_kind_name(ops[i].kind),
-                      ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format),
-                      ops[i].n_out, ops[i].n_in);
+                      ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format), ops[i].n_out,
+                      ops[i].n_in);
             sum = NAN;
             break;
         }
@@ -119,7 +119,6 @@ double op_table_bandwidth_share(const struct op_table *table, enum format format
         bytes += (double)account_op_bytes(&entry->op, &table->geometry);
         ns += entry->ns;
     }
-    return ns > 0 && table->read_bandwidth[format] > 0
-               ? bytes / ns / table->read_bandwidth[format]
-               : NAN;
+    return ns > 0 && table->read_bandwidth[format] > 0 ? bytes / ns / table->read_bandwidth[format]
+                                                       : NAN;
 }

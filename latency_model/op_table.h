@@ -15,11 +15,11 @@
 struct op_table;
 
 struct op_entry {
-    struct op op;        /* count is 1 */
-    double ns;           /* p10 of the accepted samples */
+    struct op op; /* count is 1 */
+    double ns;    /* p10 of the accepted samples */
     double median_ns;
     uint32_t n_samples;
-    double bandwidth;    /* decode matmuls: bytes of weights per ns; else 0 */
+    double bandwidth; /* decode matmuls: bytes of weights per ns; else 0 */
 };
 
 #define OP_TABLE_KERNEL_BOUND 0.60
@@ -52,7 +52,8 @@ double op_table_unit_ns(const struct op_table *table, const struct genome *genom
 
 /* Read bandwidth of the working set, bytes per ns, with the table's team. */
 double op_table_read_bandwidth(const struct op_table *table);
-/* Best decode bandwidth share a format reaches over its matmuls (weighted by bytes); NAN unknown. */
+/* Best decode bandwidth share a format reaches over its matmuls (weighted by bytes); NAN unknown.
+ */
 double op_table_bandwidth_share(const struct op_table *table, enum format format);
 
 #endif

@@ -122,7 +122,8 @@ static void get_geometry(struct reader *reader, const cJSON *root, struct geomet
 static void get_bandwidths(struct reader *reader, const cJSON *root, struct op_table *table)
 {
     const cJSON *node;
-    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(root, "read_bandwidth")) {
+    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(root, "read_bandwidth"))
+    {
         enum format format = format_parse(text(reader, node, "format"));
         if (format == FORMAT_NONE) {
             reader->bad = "read_bandwidth";
@@ -180,7 +181,8 @@ static struct op_table *read_table(struct reader *reader, const cJSON *root,
         return NULL;
     get_bandwidths(reader, root, table);
     const cJSON *node;
-    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(root, "ops")) {
+    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(root, "ops"))
+    {
         if (get_entry(reader, node, table, err) != 0)
             break;
     }
@@ -192,8 +194,7 @@ static struct op_table *read_table(struct reader *reader, const cJSON *root,
     return NULL;
 }
 
-struct op_table *op_table_load(const char *path, const struct device_class *device,
-                               struct err *err)
+struct op_table *op_table_load(const char *path, const struct device_class *device, struct err *err)
 {
     struct reader reader = {.path = path};
     char *content = file_read(path, 256 << 20, NULL, err);

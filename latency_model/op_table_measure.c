@@ -7,9 +7,9 @@
  * the forward pass, and what the matmuls of a unit do not explain is the time of its attention
  * (entry OP_ATTENTION) or of its activation (OP_SILU_MUL).  Embedding, final norm and the rest of a
  * pass are one entry too (OP_EMBED); OP_NORM and OP_ROPE entries are 0, their time is in those. */
-#include "latency_model/op_table_parts.h"
 #include "evaluator/compression/quantize.h"
 #include "evaluator/forward.h"
+#include "latency_model/op_table_parts.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/log.h"
@@ -20,8 +20,8 @@
 #include <string.h>
 
 #define WORKING_SET_MAX (512u << 20) /* a larger one comes from memory all the same */
-#define SAMPLE_NS 150000.0           /* wanted length of a matmul sample */
-#define MAX_ROUNDS 64
+#define SAMPLE_NS       150000.0     /* wanted length of a matmul sample */
+#define MAX_ROUNDS      64
 
 struct measuring {
     struct op_table *table;
@@ -51,8 +51,7 @@ static int add_ops_of(struct op_table *table, const struct genome *genome,
 
 static bool sets_width(const struct gene *gene)
 {
-    return gene->kind == GENE_KV_GROUPS || gene->kind == GENE_FFN_WIDTH ||
-           gene->kind == GENE_LAYER;
+    return gene->kind == GENE_KV_GROUPS || gene->kind == GENE_FFN_WIDTH || gene->kind == GENE_LAYER;
 }
 
 /* A matrix's shape depends on one width gene, its format on one format gene: every pair of levels
@@ -183,10 +182,9 @@ static void matmul_work(void *arg, unsigned member, unsigned n_members)
     for (size_t i = 0; i < run->n_reps && begin < end; i++) {
         const unsigned char *w =
             run->m->weights[op->format] + (run->first + i) % n_matrices * matrix;
-        run->m->kernels->matmul[op->format][op->act](w + begin * row_bytes, row_bytes,
-                                                     end - begin, op->n_in, run->m->acts,
-                                                     act_bytes, op->n_cols, run->m->out + begin,
-                                                     op->n_out);
+        run->m->kernels->matmul[op->format][op->act](w + begin * row_bytes, row_bytes, end - begin,
+                                                     op->n_in, run->m->acts, act_bytes, op->n_cols,
+                                                     run->m->out + begin, op->n_out);
     }
 }
 
@@ -281,8 +279,7 @@ static int measure_matmuls(struct measuring *m, struct err *err)
             continue;
         enter_samples(entry, &sample[i * n_rounds], n_rounds);
         if (entry->op.n_cols == 1)
-            entry->bandwidth =
-                (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
+            entry->bandwidth = (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
     }
     for (int f = 0; f < N_FORMATS && status == 0; f++)
         if (m->weights[f] != NULL)
@@ -331,8 +328,8 @@ static void stack_attention(struct measuring *m, struct model *model, enum forma
             .o = stack_weights(m, format, g->d_model, n_heads * g->head_dim, &offset)};
 }
 
-static void stack_ffn(struct measuring *m, struct model *model, enum format format,
-                      uint32_t width, const float *norm)
+static void stack_ffn(struct measuring *m, struct model *model, enum format format, uint32_t width,
+                      const float *norm)
 {
     const struct geometry *g = &model->geometry;
     size_t offset = 0;
@@ -349,8 +346,13 @@ static void stack_ffn(struct measuring *m, struct model *model, enum format form
 /* Time of a matmul as the table has it, or measured now when no genome of the space has it. */
 static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n_cols)
 {
-    struct op op = {.kind = OP_MATMUL, .format = w->format, .act = w->act, .n_out = w->n_out,
-                    .n_in = w->n_in, .n_cols = n_cols, .count = 1};
+    struct op op = {.kind = OP_MATMUL,
+                    .format = w->format,
+                    .act = w->act,
+                    .n_out = w->n_out,
+                    .n_in = w->n_in,
+                    .n_cols = n_cols,
+                    .count = 1};
     for (size_t i = 0; i < m->table->n; i++)
         if (account_op_equal(&m->table->entry[i].op, &op))
             return m->table->entry[i].ns;
@@ -371,8 +373,7 @@ struct stage {
 };
 
 /* Fastest tenth of the rounds over the whole stack; `whole` adds embedding, final norm and head. */
-static double time_stack(struct measuring *m, struct stage *stage, const struct op *op,
-                         bool whole)
+static double time_stack(struct measuring *m, struct stage *stage, const struct op *op, bool whole)
 {
     size_t n = (size_t)op->n_cols * m->table->geometry.d_model;
     double sample[MAX_ROUNDS];

@@ -26,8 +26,8 @@
 /* What the system says around a run; differences tell what disturbed it. */
 struct witness {
     int cpu;
-    long n_switches;  /* involuntary, of the whole process */
-    int64_t stolen;   /* ticks of all cores that the hypervisor took; -1 unknown */
+    long n_switches; /* involuntary, of the whole process */
+    int64_t stolen;  /* ticks of all cores that the hypervisor took; -1 unknown */
 };
 
 enum rejection { ACCEPTED, MIGRATED, STOLEN, SWITCHED, CLOCK };
@@ -46,7 +46,7 @@ struct session {
     struct rng *rng;
     struct sample *sample; /* [rounds_max][n_items] */
     uint32_t n_rounds;
-    int64_t end_ns;        /* 0: no limit */
+    int64_t end_ns; /* 0: no limit */
 };
 
 static int64_t read_stolen(void)
@@ -161,7 +161,7 @@ static int warm_up(struct session *session, uint32_t *n_warmup, struct err *err)
 static void reject_by_clock(struct session *session)
 {
     size_t n = (size_t)session->n_rounds * session->n_items;
-    double *spin = malloc(n * sizeof *spin);
+    double *spin = calloc(n, sizeof *spin);
     if (spin == NULL)
         return; /* without memory nothing is rejected by clock */
     for (size_t i = 0; i < n; i++)
@@ -260,16 +260,15 @@ static int run_rounds(struct session *session, struct probe_result *results, str
     return 0;
 }
 
-static int finish(const struct session *session, uint32_t n_warmup,
-                  struct probe_result *results, struct err *err)
+static int finish(const struct session *session, uint32_t n_warmup, struct probe_result *results,
+                  struct err *err)
 {
     for (size_t i = 0; i < session->n_items; i++) {
         struct probe_result *result = &results[i];
         collect(session, i, result);
         summarize(result);
         result->n_warmup = n_warmup;
-        if (result->n_accepted >= 3 &&
-            result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
+        if (result->n_accepted >= 3 && result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
             continue;
         err_set(err, ERR_RESOURCE,
                 "too noisy to measure: of %u rounds %u count (item %zu: %u migrated, %u stolen, "
@@ -286,8 +285,8 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
 {
     assert(n_items >= 1 && n_items <= PROBE_MAX_ITEMS);
     assert(plan->rounds_min >= 1 && plan->rounds_max <= PROBE_MAX_ROUNDS);
-    struct session session = {.items = items, .n_items = n_items, .plan = plan, .cpu = cpu,
-                              .rng = rng};
+    struct session session = {
+        .items = items, .n_items = n_items, .plan = plan, .cpu = cpu, .rng = rng};
     if (plan->max_seconds > 0)
         session.end_ns = clock_now_ns() + (int64_t)(plan->max_seconds * 1e9);
     session.sample = calloc((size_t)plan->rounds_max * n_items, sizeof *session.sample);

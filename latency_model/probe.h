@@ -17,7 +17,7 @@ struct err;
 struct rng;
 
 #define PROBE_MAX_ROUNDS 256
-#define PROBE_MAX_ITEMS 16
+#define PROBE_MAX_ITEMS  16
 
 /* What is timed.  `prepare` (may be NULL) runs untimed before each `run`. */
 struct probe_item {
@@ -30,8 +30,8 @@ struct probe_item {
 struct probe_plan {
     uint32_t warmup_max;             /* rounds; stops earlier when stationary */
     uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS */
-    double ci;                       /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
-    double max_seconds;              /* of the whole probe, 0 = no limit */
+    double ci;          /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
+    double max_seconds; /* of the whole probe, 0 = no limit */
 };
 
 struct probe_rejects {
@@ -44,7 +44,7 @@ struct probe_result {
     double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
-    double median_lo_ns, median_hi_ns;  /* 95 % interval of the median (order statistics) */
+    double median_lo_ns, median_hi_ns;    /* 95 % interval of the median (order statistics) */
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
 };
 

@@ -24,18 +24,20 @@ static int open_lock(const char *dir, const char *name, struct err *err)
     /* Never follow a link that somebody planted in a shared folder. */
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        err_set_errno(err, errno, "%s: cannot open the node's lock (KERF_QUIET_DIR names another "
-                      "folder)", path);
+        err_set_errno(err, errno,
+                      "%s: cannot open the node's lock (KERF_QUIET_DIR names another "
+                      "folder)",
+                      path);
     return fd;
 }
 
 struct quiet *quiet_open(struct err *err)
 {
-    const char *dir = getenv("KERF_QUIET_DIR");
-    if (dir == NULL || dir[0] == '\0')
-        dir = getenv("XDG_RUNTIME_DIR");
-    if (dir == NULL || !file_exists(dir))
-        dir = "/tmp";
+    const char *named = getenv("KERF_QUIET_DIR"), *session = getenv("XDG_RUNTIME_DIR");
+    /* A folder that was asked for is used or refused, never quietly replaced. */
+    const char *dir = named != NULL && named[0] != '\0'         ? named
+                      : session != NULL && file_exists(session) ? session
+                                                                : "/tmp";
     struct quiet *quiet = malloc(sizeof *quiet);
     if (quiet == NULL) {
         err_set(err, ERR_MEMORY, "quiet: out of memory");

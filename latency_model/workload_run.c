@@ -22,8 +22,8 @@ static int prepare(void *arg, struct err *err)
 static int run_prefill(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
-    return forward_tokens(run->forward, run->tokens + run->workload.context,
-                          run->workload.n_tokens, LOGITS_LAST, err);
+    return forward_tokens(run->forward, run->tokens + run->workload.context, run->workload.n_tokens,
+                          LOGITS_LAST, err);
 }
 
 static int32_t best_token(const float *logits, uint32_t n_vocab)

@@ -12,7 +12,7 @@ struct workload_run {
     struct forward *forward; /* borrowed; n_ctx >= context + n_tokens */
     const int32_t *tokens;   /* borrowed; context + n_tokens of them */
     struct workload workload;
-    uint32_t n_vocab;        /* length of the logits, for the choice of the next token */
+    uint32_t n_vocab; /* length of the logits, for the choice of the next token */
 };
 
 /* The item that times `run` (borrowed while the item lives). */

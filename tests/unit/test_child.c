@@ -4,15 +4,28 @@
 #include "space/base/clock.h"
 #include "space/base/err.h"
 #include "tests/tap.h"
-#include <signal.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum behaviour { GOOD, SEGV, HANG, GARBAGE, STATUS_7, STATUS_65, STATUS_74, PARTIAL, HUGE_ANSWER,
-                 SILENT, STOPPED, GRANDCHILD, ENVIRONMENT };
+enum behaviour {
+    GOOD,
+    SEGV,
+    HANG,
+    GARBAGE,
+    STATUS_7,
+    STATUS_65,
+    STATUS_74,
+    PARTIAL,
+    HUGE_ANSWER,
+    SILENT,
+    STOPPED,
+    GRANDCHILD,
+    ENVIRONMENT
+};
 
 static void say(const char *text)
 {
@@ -84,9 +97,11 @@ static int behave(enum behaviour behaviour)
 static struct child *start(enum behaviour behaviour, double deadline_s)
 {
     static const int cpu[2] = {0, 1};
-    struct child_options options = {.study_dir = "/study", .store_dir = "/store", .cpu = cpu,
-                                    .n_threads = 2};
-    struct work work = {.kind = WORK_SENSITIVITY, .unit = (uint32_t)behaviour, .lease = 1,
+    struct child_options options = {
+        .study_dir = "/study", .store_dir = "/store", .cpu = cpu, .n_threads = 2};
+    struct work work = {.kind = WORK_SENSITIVITY,
+                        .unit = (uint32_t)behaviour,
+                        .lease = 1,
                         .deadline_s = deadline_s};
     struct err err = {0};
     struct child *child = child_start(&options, &work, &err);
@@ -138,7 +153,8 @@ static void test_answers(void)
     free(result);
 }
 
-/* Nothing that the child holds tells of its end, so processes are asked for by their command line. */
+/* Nothing that the child holds tells of its end, so processes are asked for by their command line.
+ */
 static void test_dies_with_parent(void)
 {
     int ends[2];

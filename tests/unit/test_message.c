@@ -1,5 +1,5 @@
-#include "cluster/message.h"
 #include "cluster/link.h"
+#include "cluster/message.h"
 #include "space/base/err.h"
 #include "space/base/rng.h"
 #include "tests/tap.h"
@@ -12,8 +12,12 @@ static void test_round_trips(void)
     char text[MESSAGE_MAX];
     memset(&sent, 0, sizeof sent);
     sent.kind = MESSAGE_TASK;
-    sent.work = (struct work){.kind = WORK_EVALUATE, .lease = 1234567890123, .attempt = 2,
-                              .rung = RUNG_FINAL, .sequence = 77, .n_levels = 480,
+    sent.work = (struct work){.kind = WORK_EVALUATE,
+                              .lease = 1234567890123,
+                              .attempt = 2,
+                              .rung = RUNG_FINAL,
+                              .sequence = 77,
+                              .n_levels = 480,
                               .deadline_s = 60.5};
     for (uint32_t i = 0; i < 480; i++)
         sent.work.levels[i] = (uint8_t)(i % 16);
@@ -37,17 +41,25 @@ static void test_round_trips(void)
 
     sent.work = (struct work){.kind = WORK_SENSITIVITY, .unit = 5, .lease = 3, .deadline_s = 1};
     struct work back;
-    ok(work_encode(&sent.work, text, sizeof text, NULL) > 0 && work_decode(text, &back, NULL) == 0 &&
-           memcmp(&back, &sent.work, sizeof back) == 0,
+    ok(work_encode(&sent.work, text, sizeof text, NULL) > 0 &&
+           work_decode(text, &back, NULL) == 0 && memcmp(&back, &sent.work, sizeof back) == 0,
        "work travels on a command line too");
 }
 
 static void test_refusals(void)
 {
     static const char *const bad[] = {
-        "", "{", "[]", "{}", "null", "{\"kind\":\"hello\"}", "{\"kind\":1}",
-        "{\"kind\":\"beat\"}", "{\"kind\":\"beat\",\"lease\":-1}",
-        "{\"kind\":\"beat\",\"lease\":1.5}", "{\"kind\":\"beat\",\"lease\":1e300}",
+        "",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        "{\"kind\":\"hello\"}",
+        "{\"kind\":1}",
+        "{\"kind\":\"beat\"}",
+        "{\"kind\":\"beat\",\"lease\":-1}",
+        "{\"kind\":\"beat\",\"lease\":1.5}",
+        "{\"kind\":\"beat\",\"lease\":1e300}",
         "{\"kind\":\"verdict\",\"lease\":1,\"verdict\":\"lost\"}",
         "{\"kind\":\"verdict\",\"lease\":1,\"verdict\":\"done\",\"spool\":\"../../etc/passwd\"}",
         "{\"kind\":\"verdict\",\"lease\":1,\"verdict\":\"done\",\"spool\":\".hidden\"}",

@@ -1,0 +1,119 @@
+/* What a probe does with samples.  Nothing here judges how fast anything is. */
+#include "latency_model/machine.h"
+#include "latency_model/probe.h"
+#include "space/base/err.h"
+#include "space/base/rng.h"
+#include "tests/tap.h"
+#include <sched.h>
+#include <stdlib.h>
+
+struct fake {
+    int n_prepared, n_run, n_unprepared, fail_at;
+    bool prepared;
+    unsigned spin;
+};
+
+static int prepare(void *arg, struct err *err)
+{
+    struct fake *fake = arg;
+    (void)err;
+    fake->n_prepared++;
+    fake->prepared = true;
+    return 0;
+}
+
+static int run(void *arg, struct err *err)
+{
+    struct fake *fake = arg;
+    fake->n_run++;
+    fake->n_unprepared += !fake->prepared;
+    fake->prepared = false;
+    for (volatile unsigned i = 0; i < fake->spin; i++)
+        ;
+    if (fake->n_run != fake->fail_at)
+        return 0;
+    err_set(err, ERR_DATA, "item broke");
+    return -1;
+}
+
+static struct probe_item item(struct fake *fake)
+{
+    return (struct probe_item){.prepare = prepare, .run = run, .arg = fake, .n_units = 4};
+}
+
+static struct probe_result results[3];
+
+static void test_good_run(int cpu)
+{
+    struct fake fake[3] = {{.spin = 20000}, {.spin = 20000}, {.spin = 400000}};
+    struct probe_item items[3] = {item(&fake[0]), item(&fake[1]), item(&fake[2])};
+    struct probe_plan plan = {.warmup_max = 4, .rounds_min = 40, .rounds_max = 40, .ci = 0.01};
+    struct rng rng = rng_make(1, 1);
+    struct err err = {0};
+    if (probe_run(items, 3, &plan, cpu, &rng, results, &err) != 0) {
+        /* A machine too busy to measure must say so, with the causes. */
+        ok(err.code == ERR_RESOURCE && strstr(err.text, "switched out") != NULL,
+           "a busy machine is refused in words: %s", err.text);
+        return;
+    }
+    uint32_t n_rounds = 40 + results[0].n_warmup;
+    ok(fake[0].n_run == (int)n_rounds && fake[2].n_run == (int)n_rounds,
+       "every item runs once a round");
+    ok(fake[0].n_unprepared + fake[1].n_unprepared + fake[2].n_unprepared == 0,
+       "and is prepared before each run");
+    bool ones = true, sorted = true;
+    for (uint32_t i = 0; i < results[0].n_accepted; i++)
+        ones &= results[0].ratio[i] == 1;
+    ok(ones && results[0].ratio_mid == 1, "the reference's ratio to itself is 1");
+    for (int i = 0; i < 3; i++) {
+        const struct probe_result *r = &results[i];
+        sorted &= r->min_ns <= r->p10_ns && r->p10_ns <= r->median_ns &&
+                  r->median_ns <= r->p90_ns && r->median_lo_ns <= r->median_ns &&
+                  r->median_ns <= r->median_hi_ns && r->ratio_lo <= r->ratio_mid &&
+                  r->ratio_mid <= r->ratio_hi;
+        const struct probe_rejects *n = &r->rejected;
+        ok(r->n_accepted + n->migrated + n->stolen + n->switched + n->clock <= 40,
+           "accepted and rejected samples are at most the rounds");
+    }
+    ok(sorted, "quantiles and intervals are in order");
+    ok(results[2].ratio_mid > 3, "twenty times the work takes longer (ratio %.1f)",
+       results[2].ratio_mid);
+}
+
+static void test_wrong_core(int cpu)
+{
+    struct fake fake = {.spin = 1000};
+    struct probe_item items[1] = {item(&fake)};
+    struct probe_plan plan = {.warmup_max = 1, .rounds_min = 8, .rounds_max = 8, .ci = 0.01};
+    struct rng rng = rng_make(1, 2);
+    struct err err = {0};
+    ok(probe_run(items, 1, &plan, cpu + 1, &rng, results, &err) == -1 && err.code == ERR_RESOURCE &&
+           strstr(err.text, "8 migrated") != NULL,
+       "samples taken on another core do not count: %s", err.text);
+}
+
+static void test_failing_item(int cpu)
+{
+    struct fake fake[2] = {{.spin = 100}, {.spin = 100, .fail_at = 7}};
+    struct probe_item items[2] = {item(&fake[0]), item(&fake[1])};
+    struct probe_plan plan = {.warmup_max = 2, .rounds_min = 20, .rounds_max = 20, .ci = 0.01};
+    struct rng rng = rng_make(1, 3);
+    struct err err = {0};
+    ok(probe_run(items, 2, &plan, cpu, &rng, results, &err) == -1 && err.code == ERR_DATA &&
+           strcmp(err.text, "item broke") == 0,
+       "an item's failure ends the probe in its own words");
+}
+
+int main(void)
+{
+    struct machine *machine = machine_load(NULL);
+    int cpu = 0;
+    if (machine == NULL || machine_plan(machine, 0, 1, 1, &cpu, NULL) != 0 ||
+        machine_bind_thread(machine, cpu, NULL) != 0)
+        return tap_skip_all("threads cannot be bound here");
+    machine_destroy(machine);
+    test_good_run(cpu);
+    test_wrong_core(cpu);
+    test_failing_item(cpu);
+    return tap_done();
+}
