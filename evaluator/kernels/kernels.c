@@ -55,6 +55,7 @@ static bool machine_has(enum isa isa)
 /* A set stands on the one before it, so that what it has no kernel for is still fast. */
 static void set_fill(enum isa isa, struct kernels *set)
 {
+    int8_avx2_fill(set);
     if (isa == ISA_AVX512) {
         int8_avx512_fill(set);
         float_avx512_fill(set);
