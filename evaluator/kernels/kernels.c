@@ -52,11 +52,13 @@ static bool machine_has(enum isa isa)
            __builtin_cpu_supports("avx512vnni");
 }
 
-/* A set stands on the one before it, so that what it has no kernel for is still fast. */
 static void set_fill(enum isa isa, struct kernels *set)
 {
-    int8_avx2_fill(set);
-    if (isa == ISA_AVX512) {
+    if (isa == ISA_AVX2) {
+        int8_avx2_fill(set);
+        float_avx2_fill(set);
+        layer_avx2_fill(set);
+    } else {
         int8_avx512_fill(set);
         float_avx512_fill(set);
         layer_avx512_fill(set);

@@ -1,0 +1,227 @@
+/* float_avx2.c - weights of any format times float activations with 256-bit registers.
+ *
+ * One column: four rows at a time from the four quarters of the matrix.  Many columns: sixteen rows
+ * are unpacked to floats, 256 weights at a time, and laid out so that one weight of eight rows is a
+ * register; two such registers times six broadcast activations keep twelve sums in registers. */
+#include "evaluator/kernels/float_avx2.h"
+#include "evaluator/kernels/kernel_sets.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { STREAMS = 4, AHEAD = 1024, CHUNK = 256, ROWS = 16, FEW_COLUMNS = 2 };
+
+/* ---- one column, float formats ---- */
+
+typedef __m256 load_fn(const void *p, size_t n);
+
+INLINE void rows_dot(load_fn *load, size_t element, const char *w, size_t apart, int n, size_t n_in,
+                     const float *x, float *out, size_t out_apart)
+{
+    __m256 sum[STREAMS];
+    size_t i = 0;
+    for (int r = 0; r < n; r++)
+        sum[r] = _mm256_setzero_ps();
+    for (; i + 8 <= n_in; i += 8) {
+        __m256 xi = _mm256_loadu_ps(x + i);
+        for (int r = 0; r < n; r++) {
+            const char *p = w + (size_t)r * apart + i * element;
+            _mm_prefetch(p + AHEAD, _MM_HINT_T0);
+            sum[r] = _mm256_fmadd_ps(load(p, 8), xi, sum[r]);
+        }
+    }
+    if (i < n_in) {
+        __m256 xi = load_f32_8(x + i, n_in - i);
+        for (int r = 0; r < n; r++)
+            sum[r] =
+                _mm256_fmadd_ps(load(w + (size_t)r * apart + i * element, n_in - i), xi, sum[r]);
+    }
+    for (int r = 0; r < n; r++)
+        out[(size_t)r * out_apart] = lanes_sum(sum[r]);
+}
+
+INLINE void decode_float(load_fn *load, size_t element, const char *w, size_t row_bytes,
+                         size_t n_rows, size_t n_in, const float *x, float *out)
+{
+    size_t quarter = n_rows / STREAMS;
+    for (size_t r = 0; r < quarter; r++)
+        rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in, x, out + r,
+                 quarter);
+    for (size_t r = STREAMS * quarter; r < n_rows; r++)
+        rows_dot(load, element, w + r * row_bytes, 0, 1, n_in, x, out + r, 0);
+}
+
+/* ---- one column, quantized formats: unpack a piece, multiply, forget ---- */
+
+static void decode_unpacked(kernel_unpack_fn *unpack, size_t block, size_t block_bytes,
+                            const char *w, size_t row_bytes, size_t n_rows, size_t n_in,
+                            const float *x, float *out)
+{
+    for (size_t r = 0; r < n_rows; r++) {
+        __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                         _mm256_setzero_ps()};
+        for (size_t begin = 0; begin < n_in; begin += CHUNK) {
+            float y[CHUNK];
+            size_t n = n_in - begin < CHUNK ? n_in - begin : CHUNK;
+            unpack(w + r * row_bytes + begin / block * block_bytes, n, y);
+            for (size_t i = 0; i < n; i += 32)
+                for (size_t k = 0; k < 4; k++)
+                    sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(y + i + 8 * k),
+                                             _mm256_loadu_ps(x + begin + i + 8 * k), sum[k]);
+        }
+        out[r] =
+            lanes_sum(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+    }
+}
+
+/* ---- many columns ---- */
+
+struct tile {
+    _Alignas(32) float w[CHUNK][ROWS];
+};
+
+/* Eight rows of y[8][CHUNK] to one half of the tile's columns: 8 x 8 blocks turned over. */
+static void weave(const float (*y)[CHUNK], size_t n, struct tile *t, size_t half)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 m[8], s[8];
+        for (int r = 0; r < 8; r++)
+            m[r] = _mm256_loadu_ps(&y[r][i]);
+        for (int r = 0; r < 8; r += 2) {
+            s[r] = _mm256_unpacklo_ps(m[r], m[r + 1]);
+            s[r + 1] = _mm256_unpackhi_ps(m[r], m[r + 1]);
+        }
+        for (int r = 0; r < 8; r += 4) {
+            m[r] = _mm256_shuffle_ps(s[r], s[r + 2], 0x44);
+            m[r + 1] = _mm256_shuffle_ps(s[r], s[r + 2], 0xee);
+            m[r + 2] = _mm256_shuffle_ps(s[r + 1], s[r + 3], 0x44);
+            m[r + 3] = _mm256_shuffle_ps(s[r + 1], s[r + 3], 0xee);
+        }
+        for (size_t r = 0; r < 4; r++) {
+            _mm256_store_ps(&t->w[i + r][8 * half], _mm256_permute2f128_ps(m[r], m[r + 4], 0x20));
+            _mm256_store_ps(&t->w[i + r + 4][8 * half],
+                            _mm256_permute2f128_ps(m[r], m[r + 4], 0x31));
+        }
+    }
+}
+
+static void fill(struct tile *t, kernel_unpack_fn *unpack, const char *const rows[ROWS], size_t at,
+                 size_t n)
+{
+    for (size_t half = 0; half < 2; half++) {
+        float y[8][CHUNK];
+        for (size_t r = 0; r < 8; r++) {
+            unpack(rows[8 * half + r] + at, n, y[r]);
+            /* A ragged end is turned over with zeros, which are never multiplied. */
+            for (size_t i = n; i % 8 != 0; i++)
+                y[r][i] = 0;
+        }
+        weave((const float(*)[CHUNK])y, n, t, half);
+    }
+}
+
+/* `n` columns of x, `apart` bytes from each other, added to out unless this is the first chunk. */
+INLINE void multiply(const struct tile *t, size_t n_weights, const char *x, size_t apart, int n,
+                     bool first, __m256i low, __m256i high, float *out, size_t out_stride)
+{
+    __m256 sum[6][2];
+#pragma GCC unroll 6
+    for (int c = 0; c < n; c++) {
+        const float *o = out + (size_t)c * out_stride;
+        sum[c][0] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(o, low);
+        sum[c][1] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(o + 8, high);
+    }
+    for (size_t i = 0; i < n_weights; i++) {
+        __m256 a = _mm256_load_ps(t->w[i]), b = _mm256_load_ps(t->w[i] + 8);
+#pragma GCC unroll 6
+        for (int c = 0; c < n; c++) {
+            __m256 xi = _mm256_set1_ps(((const float *)(const void *)(x + (size_t)c * apart))[i]);
+            sum[c][0] = _mm256_fmadd_ps(a, xi, sum[c][0]);
+            sum[c][1] = _mm256_fmadd_ps(b, xi, sum[c][1]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int c = 0; c < n; c++) {
+        float *o = out + (size_t)c * out_stride;
+        _mm256_maskstore_ps(o, low, sum[c][0]);
+        _mm256_maskstore_ps(o + 8, high, sum[c][1]);
+    }
+}
+
+static void multiply_all(const struct tile *t, size_t n_weights, const char *x, size_t apart,
+                         size_t n_cols, bool first, size_t n_rows, float *out, size_t out_stride)
+{
+    __m256i low = tail_mask(n_rows), high = tail_mask(n_rows > 8 ? n_rows - 8 : 0);
+#define TAKE(n)                                                                                    \
+    for (; n_cols >= (n); n_cols -= (n)) {                                                         \
+        multiply(t, n_weights, x, apart, n, first, low, high, out, out_stride);                    \
+        x += (n)*apart;                                                                            \
+        out += (n)*out_stride;                                                                     \
+    }
+    TAKE(6)
+    TAKE(3)
+    TAKE(1)
+#undef TAKE
+}
+
+static void tile_float(kernel_unpack_fn *unpack, size_t block, size_t block_bytes, const char *w,
+                       size_t row_bytes, size_t n_rows, size_t n_in, const char *x,
+                       size_t act_bytes, size_t n_cols, float *out, size_t out_stride)
+{
+    struct tile t;
+    for (size_t r = 0; r < n_rows; r += ROWS) {
+        const char *rows[ROWS];
+        size_t n = n_rows - r < ROWS ? n_rows - r : ROWS;
+        for (size_t i = 0; i < ROWS; i++)
+            rows[i] = w + (r + (i < n ? i : n - 1)) * row_bytes;
+        for (size_t begin = 0; begin < n_in; begin += CHUNK) {
+            size_t n_weights = n_in - begin < CHUNK ? n_in - begin : CHUNK;
+            fill(&t, unpack, rows, begin / block * block_bytes, n_weights);
+            multiply_all(&t, n_weights, x + begin * sizeof(float), act_bytes, n_cols, begin == 0, n,
+                         out + r, out_stride);
+        }
+    }
+}
+
+/* ---- one function a format ---- */
+
+static kernel_unpack_fn *unpack_of[N_FORMATS];
+
+#define MATMUL(name, ggml_type, block, bytes)                                                      \
+    static void matmul_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
+                              const void *act, size_t act_bytes, size_t n_cols, float *out,        \
+                              size_t out_stride)                                                   \
+    {                                                                                              \
+        if (n_cols > FEW_COLUMNS) {                                                                \
+            tile_float(unpack_of[FORMAT_##name], block, bytes, w, row_bytes, n_rows, n_in, act,    \
+                       act_bytes, n_cols, out, out_stride);                                        \
+            return;                                                                                \
+        }                                                                                          \
+        for (size_t c = 0; c < n_cols; c++)                                                        \
+            DECODE_##name(w, row_bytes, n_rows, n_in,                                              \
+                          (const void *)((const char *)act + c * act_bytes),                       \
+                          out + c * out_stride);                                                   \
+    }
+#define UNPACKED(name, block, bytes, ...)                                                          \
+    decode_unpacked(unpack_of[FORMAT_##name], block, bytes, __VA_ARGS__)
+#define DECODE_Q2_K(...)   UNPACKED(Q2_K, 256, 84, __VA_ARGS__)
+#define DECODE_Q3_K(...)   UNPACKED(Q3_K, 256, 110, __VA_ARGS__)
+#define DECODE_IQ4_NL(...) UNPACKED(IQ4_NL, 32, 18, __VA_ARGS__)
+#define DECODE_Q4_0(...)   UNPACKED(Q4_0, 32, 18, __VA_ARGS__)
+#define DECODE_Q4_K(...)   UNPACKED(Q4_K, 256, 144, __VA_ARGS__)
+#define DECODE_Q5_0(...)   UNPACKED(Q5_0, 32, 22, __VA_ARGS__)
+#define DECODE_Q5_K(...)   UNPACKED(Q5_K, 256, 176, __VA_ARGS__)
+#define DECODE_Q6_K(...)   UNPACKED(Q6_K, 256, 210, __VA_ARGS__)
+#define DECODE_Q8_0(...)   UNPACKED(Q8_0, 32, 34, __VA_ARGS__)
+#define DECODE_F16(...)    decode_float(load_f16_8, 2, __VA_ARGS__)
+#define DECODE_BF16(...)   decode_float(load_bf16_8, 2, __VA_ARGS__)
+#define DECODE_F32(...)    decode_float(load_f32_8, 4, __VA_ARGS__)
+FORMATS(MATMUL)
+
+void float_avx2_fill(struct kernels *set)
+{
+    unpack_avx2_fill(set);
+#define ENTRY(name, ggml_type, block, bytes)                                                       \
+    unpack_of[FORMAT_##name] = set->unpack[FORMAT_##name];                                         \
+    set->matmul[FORMAT_##name][ACT_FLOAT] = matmul_##name;
+    FORMATS(ENTRY)
+}
