@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define PROBLEM_MAX_GENES 1600
-#define PROBLEM_MAX_OBJ 4
+#define PROBLEM_MAX_OBJ   4
 
 struct problem {
     uint32_t n_genes, n_units, n_obj; /* n_obj 2..PROBLEM_MAX_OBJ */

@@ -5,8 +5,12 @@
  * thinned to the most useful by hypervolume, then steady-state NSGA-II (Deb et al. 2002) with level
  * switches (one gene up, another down), uniform and block crossover, and Lagrangian re-solves.
  * Children are screened with the predicted costs and the additive loss, refitted to what was
- * measured.  Proposal i draws from Philox(seed, i) alone, so a run can be replayed.
- * No vector is proposed twice; any number may be out at the same time. */
+ * measured.  Proposal i draws from Philox(seed, i) alone, i being the number of vectors known
+ * before it, so a run can be replayed. No vector is proposed twice; any number may be out at the
+ * same time.
+ *
+ * Inside, objectives count by their logarithms, the loss as log(loss + loss_floor): far below the
+ * floor one loss is as good as another, and no evaluations go to telling them apart. */
 #ifndef KERF_SEARCH_H
 #define KERF_SEARCH_H
 
@@ -18,10 +22,14 @@ struct search;
 
 struct search_options {
     uint64_t seed;
-    uint32_t population;  /* of NSGA-II, >= 8 */
-    uint32_t n_seeds;     /* from the Lagrangian sweep */
-    uint32_t n_screened;  /* children made per proposal, the best is asked; 1 = no screening */
+    uint32_t population; /* of NSGA-II, >= 8 */
+    uint32_t n_seeds;    /* asked before the first child; a quarter of them uniform */
+    uint32_t n_screened; /* children made per proposal, the best is asked; 1 = no screening */
+    double loss_floor;   /* 0: SEARCH_LOSS_FLOOR */
 };
+
+/* A thousandth of a nat per token: about what the finest quantized format costs. */
+#define SEARCH_LOSS_FLOOR 1e-3
 
 enum search_origin {
     ORIGIN_CORNER,
@@ -33,24 +41,26 @@ enum search_origin {
 };
 const char *search_origin_name(enum search_origin origin);
 
-/* `problem` and `table` are borrowed; table may be NULL (no prior: no seeds, no screening). */
+/* `problem` and `table` are borrowed; table may be NULL (no prior: no seeds, no screening).
+ * ERR_DATA when a loss is negative or missing or a cost is not finite. */
 struct search *search_create(const struct problem *problem, const struct sensitivity_table *table,
                              const struct search_options *options, struct err *err);
 void search_destroy(struct search *search); /* NULL is fine */
 
 /* The next vector to evaluate (repaired, new).  1; 0 when the space is exhausted; -1 on error. */
-int search_ask(struct search *search, uint8_t *levels, enum search_origin *origin,
-               struct err *err);
-/* What it measured: objective[n_obj], all finite and > 0.  Also takes vectors that were never asked
- * here (replay of an archive, in commit order, brings back the state of a run). */
+int search_ask(struct search *search, uint8_t *levels, enum search_origin *origin, struct err *err);
+/* What it measured: objective[n_obj], all finite and > 0 (else ERR_DATA).  Also takes vectors that
+ * were never asked here (replay of an archive, in commit order, brings back the state of a run)
+ * and those that were discarded; of two tellings of one vector the first stands. */
 int search_tell(struct search *search, const uint8_t *levels, const double *objective,
                 struct err *err);
-/* A vector that will never be told (it failed): it is not proposed again. */
+/* A vector that will not be told soon or ever (pending elsewhere, or failed): it is not proposed
+ * again.  To the strategy it is the same as one that is out. */
 int search_discard(struct search *search, const uint8_t *levels, struct err *err);
 
 size_t search_n_told(const struct search *search);
-/* Hypervolume of what was told, in log objectives, relative to the fixed reference point (1.1 x the
- * worst of the first told `n_seeds`); 0 before that is known. */
+/* Hypervolume of what was told, in the logarithms above, relative to the fixed reference point
+ * (1.1 x the worst of the first told `n_seeds`); 0 before that is known. */
 double search_hypervolume(const struct search *search);
 /* Additive prediction of objective 0, NAN without a table. */
 double search_predict_loss(const struct search *search, const uint8_t *levels);
