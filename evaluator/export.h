@@ -1,5 +1,13 @@
 /* export.h - a candidate as a GGUF that stock llama.cpp loads, holding bit for bit the weights that
- * were measured.  Rules by profile: peer.md; kerf.* keys tell where the file comes from. */
+ * were measured.
+ *
+ * Which architecture.  `llama` when every layer that is left has both units and all are equally
+ * wide, else `deci`, which has a width and head counts for each layer (ERR_CONFIG under
+ * PROFILE_GGUF).  Layers without a unit vanish and the others are renumbered.  Under `deci` a layer
+ * without attention has head counts of 0 and no attention tensor, not even its norm (the loader
+ * counts tensors); a layer without an FFN must carry a zero one, or the loader's graph loses its
+ * attention; the first layer keeps its attention, for head sizes are taken from there.  Head size
+ * and rope dimension are always written: readers would derive them from the parent's head count. */
 #ifndef KERF_EXPORT_H
 #define KERF_EXPORT_H
 
@@ -7,21 +15,25 @@
 #include "evaluator/parent.h"
 #include "space/profile.h"
 
-struct export_note {       /* written as kerf.* keys, all texts */
-    const char *candidate; /* id in hexadecimal */
-    const char *study;     /* hash of the study */
-    const char *metrics;   /* JSON text, may be NULL */
+struct export_note {         /* written as kerf.* keys, all texts; any of them may be NULL */
+    const char *candidate;   /* id in hexadecimal */
+    const char *study;       /* hash of the study */
+    const char *metrics;     /* JSON text */
+    const char *calibration; /* hash of the calibration, in hexadecimal */
 };
 
-/* Write `path` atomically, open it again and check shapes and bytes against `model` before saying
- * yes.  Architecture `llama` when all kept layers are equal and complete, else `deci` (ERR_CONFIG
- * under PROFILE_GGUF).  Tokenizer keys, licence and name are copied from the parent. */
-int export_gguf(const struct parent *parent, const struct model *model,
-                const struct genome *genome, enum profile profile, const struct export_note *note,
-                const char *path, struct err *err);
+/* Write `path` atomically: the new file is written beside it, opened again, compared with `model`
+ * in shapes and bytes and with the loader's rules, and only then renamed.  Tokenizer keys, licence
+ * and name are copied from the parent; its file size, counts and type are written anew.
+ * ERR_CONFIG when the profile, or any stock loader, does not allow the model; ERR_INTERNAL when
+ * what was written does not read back the same. */
+int export_gguf(const struct parent *parent, const struct model *model, const struct genome *genome,
+                enum profile profile, const struct export_note *note, const char *path,
+                struct err *err);
 
-/* Loader rules of peer.md on any GGUF: 0 when stock llama.cpp would load it and compute what it
- * says, -1 with the rule that it breaks (ERR_NO), ERR_DATA when it is no sound GGUF. */
+/* Loader rules on any GGUF: 0 when stock llama.cpp would load it and compute what it says, -1 with
+ * the rule that it breaks (ERR_NO), ERR_DATA when it is no sound GGUF, ERR_MISSING when it is not
+ * there. */
 int export_verify(const char *path, struct err *err);
 
 #endif
