@@ -1,6 +1,9 @@
 /* query.h - "which model do I run in 30 ms?"
  * The answer is the measured candidate with the lowest KLD whose upper 95 % bound of the median
- * meets the budget; predicted numbers never answer.  "No" is an answer: the nearest points. */
+ * meets the budget; predicted numbers never answer, and neither does the parent, which is shown
+ * beside every answer.  Where the lowest KLD rests on the search rung alone and a candidate of the
+ * final rung is no worse by more than one standard error of the difference, the latter comes first:
+ * the least of many noisy numbers flatters.  "No" is an answer: the nearest points. */
 #ifndef KERF_QUERY_H
 #define KERF_QUERY_H
 
@@ -16,17 +19,24 @@ struct query {
     uint32_t n;                /* answers wanted */
 };
 
-#define QUERY_MAX 16
+#define QUERY_MAX     16
+#define QUERY_NEAREST 3
 
 struct query_answer {
     const struct front_member *hit[QUERY_MAX]; /* best quality first */
     uint32_t n_hits;
-    const struct front_member *nearest[3];     /* by the metric, when there is no hit */
+    /* When there is no hit: those that miss the conditions by the smallest share; the faster first
+     * where it is the same. */
+    const struct front_member *nearest[QUERY_NEAREST];
     uint32_t n_nearest;
-    uint32_t n_measured, n_over_budget;
+    uint32_t n_measured, n_over_budget; /* over: by latency alone */
+    bool parent_meets;                  /* the parent itself meets every condition */
 };
 
 /* Members are borrowed from `front`. */
 void query_run(const struct front *front, const struct query *query, struct query_answer *answer);
+
+/* The measured latency that a query asks about. */
+const struct measured *query_measured(const struct front_member *member, enum query_metric metric);
 
 #endif
