@@ -30,6 +30,7 @@ static int measure_levels(struct workbench *bench, struct forward *forward, cons
     }
     if (status == 0)
         *kld = quality.kld;
+    forward_set_model(forward, bench->parent_model); /* it must never look at a freed model */
     model_destroy(model);
     free(genome);
     return status;
