@@ -97,27 +97,33 @@ INLINE __m128i scales_k4(const uint8_t packed[12])
     return _mm_set_epi64x((long long)min, (long long)scale);
 }
 
-/* The 16 signed scales of Q3_K as bytes. */
-INLINE __m128i scales_q3_k(const uint8_t packed[12])
+/* The 16 signed scales of Q3_K as bytes.  Sixteen bytes are read that end with the block. */
+INLINE __m128i scales_q3_k(const struct block_q3_k *b)
 {
-    uint32_t a = load_u32(packed), b = load_u32(packed + 4), c = load_u32(packed + 8);
-    __m128i low = _mm_set_epi32((int)(b >> 4), (int)(a >> 4), (int)b, (int)a);
-    __m128i high = _mm_sllv_epi32(_mm_set1_epi32((int)c), _mm_set_epi32(0, 0, 2, 4));
-    high = _mm_srlv_epi32(high, _mm_set_epi32(2, 0, 0, 0));
-    __m128i scale = _mm_or_si128(_mm_and_si128(low, _mm_set1_epi8(15)),
-                                 _mm_and_si128(high, _mm_set1_epi8(0x30)));
+    __m128i x = _mm_loadu_si128((const void *)((const uint8_t *)b + sizeof *b - 16));
+    __m128i low = _mm_shuffle_epi8(x, _mm_set1_epi64x(0x0908070605040302));
+    __m128i high = _mm_shuffle_epi8(x, _mm_set1_epi32(0x0d0c0b0a));
+    low = _mm_and_si128(_mm_srlv_epi64(low, _mm_set_epi64x(4, 0)), _mm_set1_epi8(15));
+    /* Bits 2j, 2j+1 of dword j come to bits 4, 5. */
+    high = _mm_rorv_epi32(high, _mm_set_epi32(2, 0, 30, 28));
+    __m128i scale = _mm_ternarylogic_epi64(low, high, _mm_set1_epi8(0x30), 0xf8);
     return _mm_sub_epi8(scale, _mm_set1_epi8(32));
 }
 
 /* ---- pairs of 32-blocks ---- */
 
-INLINE __m512i pair_nibbles(const uint8_t *first, const uint8_t *second)
+/* Low nibbles and high nibbles of both, in the low bits of bytes whose upper bits are rubbish. */
+INLINE __m512i pair_spread(const uint8_t *first, const uint8_t *second)
 {
     __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)first));
     __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)second));
     __m512i q = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    q = _mm512_srlv_epi64(q, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
-    return _mm512_and_si512(q, _mm512_set1_epi8(15));
+    return _mm512_srlv_epi64(q, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
+}
+
+INLINE __m512i pair_nibbles(const uint8_t *first, const uint8_t *second)
+{
+    return _mm512_and_si512(pair_spread(first, second), _mm512_set1_epi8(15));
 }
 
 INLINE __m512i pair_q4_0(const uint8_t *p, const uint8_t *next)
@@ -127,9 +133,9 @@ INLINE __m512i pair_q4_0(const uint8_t *p, const uint8_t *next)
 
 INLINE __m512i pair_q5_0(const uint8_t *p, const uint8_t *next)
 {
-    __m512i low = pair_nibbles(p + 6, next + 6);
-    __mmask64 high = load_u32(p + 2) | (uint64_t)load_u32(next + 2) << 32;
-    return _mm512_mask_add_epi8(low, high, low, _mm512_set1_epi8(16));
+    __mmask64 bits = load_u32(p + 2) | (uint64_t)load_u32(next + 2) << 32;
+    __m512i high = _mm512_maskz_mov_epi8(bits, _mm512_set1_epi8(16));
+    return or_masked(high, pair_spread(p + 6, next + 6), _mm512_set1_epi8(15));
 }
 
 INLINE __m512i pair_q8_0(const uint8_t *p, const uint8_t *next)

@@ -1,6 +1,8 @@
 /* kernel_sets.h - inside the kernels only: how a set is put together and checked.
  * A set starts as a copy of the reference; each instruction set's files then overwrite the entries
- * that they do faster, so that a format without a fast kernel still works. */
+ * that they do faster, so that a format without a fast kernel still works.  A further set (matrix
+ * tiles, say) is one more value of enum isa, one more branch of set_fill in kernels.c and its files;
+ * it may begin with the fill functions of the set it extends. */
 #ifndef KERF_KERNEL_SETS_H
 #define KERF_KERNEL_SETS_H
 

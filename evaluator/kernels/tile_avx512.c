@@ -97,7 +97,7 @@ INLINE float row_q3_k(const uint8_t *p, struct row_block *row)
 {
     const struct block_q3_k *b = (const void *)p;
     PUT_CODES(row, codes_q3_k, b);
-    put_scales(row, scales_q3_k(b->scales), f16_load(b->d));
+    put_scales(row, scales_q3_k(b), f16_load(b->d));
     return 0;
 }
 

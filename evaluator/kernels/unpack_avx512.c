@@ -54,7 +54,7 @@ static void unpack_q3_k(const void *w, size_t n, float *y)
     EACH_BLOCK(q3_k)
     {
         float scale[16];
-        times(scale, scales_q3_k(b->scales), f16_load(b->d));
+        times(scale, scales_q3_k(b), f16_load(b->d));
         for (int v = 0; v < 4; v++)
             unpack_64(codes_q3_k(b, v), 4, scale + 4 * v, NULL, 1, y + 64 * v);
     }
