@@ -399,15 +399,21 @@ static double time_stack(struct measuring *m, struct stage *stage, const struct 
     return stats_quantile(sample, n_rounds, 0.1);
 }
 
+/* What the units of a stack are made of: the finest quantized format that the space has and that
+ * fits rows of any width, because most candidates spend their time in such; a float one if need be.
+ */
 static enum format any_format(const struct measuring *m)
 {
-    for (int f = N_FORMATS - 1; f >= 0; f--)
-        if (m->weights[f] != NULL && format_block((enum format)f) <= 32)
+    enum format finest = FORMAT_NONE;
+    for (int f = N_FORMATS - 1; f >= 0; f--) {
+        if (m->weights[f] == NULL)
+            continue;
+        if (format_is_quantized((enum format)f) && format_block((enum format)f) <= 32)
             return (enum format)f;
-    for (int f = N_FORMATS - 1; f >= 0; f--)
-        if (m->weights[f] != NULL)
-            return (enum format)f;
-    return FORMAT_NONE;
+        if (finest == FORMAT_NONE)
+            finest = (enum format)f;
+    }
+    return finest;
 }
 
 static void drop_all(struct model *model)
