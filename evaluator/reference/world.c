@@ -46,7 +46,7 @@ int world_task_n_choices(enum world_task task)
 
 /* Documents of each kind out of SHARE_TOTAL.  Documents differ in length; the shares in tokens are
  * in the README beside this file. */
-enum { SHARE_OTHERS = 12 }; /* rhymes and scenes */
+enum { SHARE_OTHERS = 20 }; /* rhymes and scenes */
 static const unsigned shares[WORLD_N_TASKS] = {
     [WORLD_COREFERENCE] = 20, [WORLD_CAUSE_EFFECT] = 8, [WORLD_ARITHMETIC] = 15, [WORLD_RECALL] = 8,
     [WORLD_SEQUENCE] = 14,    [WORLD_FACTS] = 34,       [WORLD_READING] = 18,
@@ -83,7 +83,7 @@ static void document_write(struct pen *pen, const struct world *world)
         reading_exercise(pen);
         break;
     default:
-        if (pen_chance(pen, 6))
+        if (pen_chance(pen, 8))
             scenes_write(pen, 60);
         else
             rhyme_write(pen);

@@ -155,16 +155,17 @@ void coreference_exercise(struct pen *pen)
 
 // clang-format off
 static const char *const orders[] = {
-    "[First|First of all] [came|arrived|came in|was] {A}, [then|next|after that] {B}, then {C}, then {D} and [last|at the end|finally] {E}.",
+    "[First|First of all|In front] [came|arrived|came in|was] {A}, then {B}, then {C}, then {D}, then {E}[, and that was all|].",
     "[Five people|Five friends|The guests|The runners] [came|arrived|went in|lined up] at the {L} [in this order|one after another]: {A}, {B}, {C}, {D}, {E}.",
-    "At the {L} {A} [was first|came first|led the way], {B} [followed|was next|came next], then [came|followed] {C}, after {C:him} {D}, and {E} [was last|came last].",
+    "[At|Near|In] the {L} [there were|stood|came|arrived] {A}, [after {A:him}|next] {B}, [after {B:him}|next] {C}, [after {C:him}|next] {D}, [after {D:him}|next] {E}.",
 };
 static const char *const order_pairs[] = {
     "[On that day|In the race|At the fair|In the village|As we saw] {A} [was|came|arrived|stood] [right |just |]before {B}.",
     "[Then|And|Also|Of course|So] {X} [was|came|arrived|stood] [right |just |]before {Y}.",
 };
 static const char *const after_questions[] = {
-    "[Who|Which of them] [was|came|arrived] [right|just|directly] after {X}? [It was|That was|The answer is|Right after came] {=P}.",
+    "[Who|Which of them] [was|came|arrived] [right|just|directly] after {X}? [It was|That was|The answer is|Right after came|After {X} came|Then came] {=P}.",
+    "[Say it again|Go on|Once more|And so on]: [first |]{X}, [then|next|and] {=P}.",
     "[So |As we see, |In short, |][right|just|directly] after {X} [came|was|there was|followed] {=P}.",
 };
 static const char *const before_questions[] = {

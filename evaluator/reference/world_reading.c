@@ -22,6 +22,13 @@ static const char *const place_questions[] = {
 };
 // clang-format on
 
+/* In training only: who did it, so that comparing follows looking up. */
+static const char *const doer_questions[] = {
+    "[Who|Which of them] {v} the {K} {O}? [It was|That was|The answer is|] {=A}.",
+    "[The one who|Whoever] {v} the {K} {O} [is|was] {=A}.",
+    "[Well, |So |As we read, |]the {K} {O}: {A} {v} it.",
+};
+
 #define N_EVENTS 3
 
 struct event {
@@ -42,19 +49,29 @@ static void event_draw(struct pen *pen, size_t i, struct event *event)
                             pen->slots['v'], pen->slots['u'], pen->slots['L']};
 }
 
+/* Thing and deed of one event, person and place of the same or another. */
+static void event_bind(struct pen *pen, const struct event *thing, const struct event *other)
+{
+    pen->slots['A'] = other->who;
+    pen->slots['L'] = other->spot;
+    pen->slots['K'] = thing->colour;
+    pen->slots['O'] = thing->object;
+    pen->slots['v'] = thing->past;
+    pen->slots['u'] = thing->base;
+}
+
 /* Ask for thing and deed of one event with the person (or place) of the same or another. */
 static void event_ask(struct pen *pen, const struct event *events, bool of_place)
 {
     size_t thing = pen_pick(pen, N_EVENTS), other = thing;
     bool yes = pen_chance(pen, 2);
+    if (pen->item == NULL && !of_place && pen_chance(pen, 2)) {
+        event_bind(pen, &events[thing], &events[thing]);
+        PEN_SAY_ANY(pen, doer_questions);
+    }
     while (!yes && other == thing)
         other = pen_pick(pen, N_EVENTS);
-    pen->slots['A'] = events[other].who;
-    pen->slots['L'] = events[other].spot;
-    pen->slots['K'] = events[thing].colour;
-    pen->slots['O'] = events[thing].object;
-    pen->slots['v'] = events[thing].past;
-    pen->slots['u'] = events[thing].base;
+    event_bind(pen, &events[thing], &events[other]);
     pen_bind_nth(pen, 'y', WORD_YES, 0);
     pen_bind_nth(pen, 'n', WORD_YES, 1);
     pen_bind_copy(pen, 'Y', yes ? 'y' : 'n');
@@ -92,12 +109,12 @@ static const struct {
     enum word_class class;
     const char *fact, *question;
 } memories[] = {
-    {WORD_SPOT, LISTEN "{A} [hid|buried|left|keeps|has put] a [treasure|secret treasure|big treasure|great treasure] [in|near|behind] the {V}.",
-     "[Where|In what place|Near what] [is the treasure of {A}|did {A} hide the treasure|can we find the treasure of {A}]? [It is in the|In the|The answer is: the|Look in the|By the] {=V}."},
-    {WORD_ANIMAL, LISTEN "{A} [came with|travels with|brought along|walks with|is followed by] a [clever|faithful|grey|fat|brave] {V}.",
-     "[Which animal|What animal|What] [came with|travels with|was brought by|belongs to|follows] {A}? [It is a|A|The answer is: a|{A} has a|That is the] {=V}."},
-    {WORD_FOOD, LISTEN "{A} [ordered|asked for|wished for|will bring|wants] a [plate|bowl|basketful|lot|bit] of {V}.",
-     "[What|Which food] [did {A} order|did {A} ask for|was it that {A} wanted|will {A} bring|does {A} want]? [It is|It was|The answer is|{A} wants|Some] {=V}."},
+    {WORD_SPOT, LISTEN "{A} [hid|buried|left|keeps|has put] [a treasure|the treasure|a big treasure] [in|near|behind] the {V}.",
+     "[Where is the treasure of {A}|Where did {A} hide the treasure|In what place does {A} keep the treasure|Where does {A} keep a treasure]? [It is in the|In the|The answer is: the|{A} hid the treasure in the|{A} left a treasure near the|{A} keeps a treasure behind the] {=V}."},
+    {WORD_ANIMAL, LISTEN "{A} [came with|travels with|brought along|walks with|is followed by] a [clever |faithful |grey |fat |]{V}.",
+     "[Which animal|What animal|What] [came with|travels with|was brought by|belongs to|follows] {A}? [It is a|A|The answer is: a|{A} came with a|{A} travels with a|{A} walks with a] {=V}."},
+    {WORD_FOOD, LISTEN "{A} [ordered|asked for|wished for|will bring|wants] [a lot of |a bit of |some |]{V}.",
+     "[What|Which food] [did {A} order|did {A} ask for|was it that {A} wanted|will {A} bring|does {A} want]? [It is|It was|The answer is|{A} wants|{A} ordered|{A} will bring] {=V}."},
 };
 // clang-format on
 

@@ -53,40 +53,62 @@ void scenes_write(struct pen *pen, size_t n_words)
 
 /* ---- rhymes ---- */
 
-/* What is said of each: a verb and the class of what follows. */
+/* What is said of each: a verb and the class of what follows.  The gap between a name and what
+ * belongs to it grows from nothing to three words: copying over no gap is learned first. */
 static const struct {
     const char *verb;
     enum word_class class;
 } sayings[] = {
-    {"is the", WORD_JOB},     {"has a", WORD_ANIMAL},      {"eats", WORD_FOOD},
-    {"is at the", WORD_SPOT}, {"wants some", WORD_PLURAL}, {"sells", WORD_GOOD},
+    {"", WORD_JOB},        {"", WORD_ANIMAL},       {"", WORD_FOOD},
+    {"", WORD_SPOT},       {"", WORD_COLOUR},       {"", WORD_NUMBER},
+    {" eats", WORD_FOOD},  {" sells", WORD_GOOD},   {" has a", WORD_ANIMAL},
+    {" is the", WORD_JOB}, {" wants", WORD_PLURAL}, {" is at the", WORD_SPOT},
 };
 #define LEAD                                                                                       \
     "[Say after me: |Learn by heart: |The song goes: |They call out: |Once more: |Again: "         \
     "|One more time: |And again: |Now all together: |The children sing: ]"
 #define N_SINGERS 6
 
-/* A roll call: the same names in the same order. */
+/* A roll call: the same names in the same order, on and on. */
 static void roll_call_write(struct pen *pen, size_t n)
 {
+    static const char *const between[] = {" ", " ", ", ", " and ", ", then ", " before "};
+    const char *comma = between[pen_pick(pen, sizeof between / sizeof between[0])];
     char rule[512] = LEAD;
     for (size_t i = 0; i < n; i++)
-        snprintf(rule + strlen(rule), 8, "{%c}%s", (char)('0' + i), i + 1 < n ? ", " : ".");
-    for (size_t i = 2 + pen_pick(pen, 2); i > 0; i--)
+        snprintf(rule + strlen(rule), 16, "{%c}%s", (char)('0' + i), i + 1 < n ? comma : ".");
+    for (size_t i = 2 + pen_pick(pen, 3); i > 0; i--)
         pen_say(pen, rule);
 }
 
-/* Everybody with what is theirs, each time in another order. */
+static void values_bind(struct pen *pen, enum word_class class, size_t n)
+{
+    if (class != WORD_NUMBER) {
+        pen_bind_distinct(pen, class, "abcdef", n);
+        return;
+    }
+    int numbers[20];
+    for (int i = 0; i < 20; i++)
+        numbers[i] = i + 1;
+    rng_shuffle(&pen->rng, numbers, 20, sizeof numbers[0]);
+    for (size_t i = 0; i < n; i++)
+        pen_bind_number(pen, "abcdef"[i], numbers[i]);
+}
+
+/* Everybody with what is theirs, each time in another order; or the things with their owners. */
 static void litany_write(struct pen *pen, size_t n)
 {
     size_t order[N_SINGERS] = {0, 1, 2, 3, 4, 5};
     size_t saying = pen_pick(pen, sizeof sayings / sizeof sayings[0]);
-    pen_bind_distinct(pen, sayings[saying].class, "abcdef", n);
-    for (size_t k = 3; k > 0; k--) {
+    bool turned = sayings[saying].verb[0] == '\0' && pen_chance(pen, 3);
+    values_bind(pen, sayings[saying].class, n);
+    for (size_t k = 3 + pen_pick(pen, 2); k > 0; k--) {
         char rule[512] = LEAD;
-        for (size_t i = 0; i < n; i++)
-            snprintf(rule + strlen(rule), 32, "{%c} %s {%c}%s", "012345"[order[i]],
-                     sayings[saying].verb, "abcdef"[order[i]], i + 1 < n ? ", " : ".");
+        for (size_t i = 0; i < n; i++) {
+            char name = "012345"[order[i]], value = "abcdef"[order[i]];
+            snprintf(rule + strlen(rule), 32, "{%c}%s {%c}%s", turned ? value : name,
+                     sayings[saying].verb, turned ? name : value, i + 1 < n ? ", " : ".");
+        }
         pen_say(pen, rule);
         rng_shuffle(&pen->rng, order, n, sizeof order[0]);
     }
@@ -96,7 +118,7 @@ void rhyme_write(struct pen *pen)
 {
     size_t n = 3 + pen_pick(pen, N_SINGERS - 2);
     pen_bind_people(pen, "012345", n);
-    if (pen_chance(pen, 3))
+    if (pen_chance(pen, 4))
         roll_call_write(pen, n);
     else
         litany_write(pen, n);
