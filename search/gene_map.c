@@ -16,7 +16,8 @@ void problem_repair(const struct problem *problem, uint8_t *levels)
 static int check_problem(const struct problem *problem, struct err *err)
 {
     bool good = problem->n_obj >= 2 && problem->n_obj <= PROBLEM_MAX_OBJ && problem->n_genes >= 1 &&
-                problem->n_genes <= PROBLEM_MAX_GENES && problem->n_units >= 1;
+                problem->n_genes <= PROBLEM_MAX_GENES && problem->n_units >= 1 &&
+                problem->n_units <= PROBLEM_MAX_UNITS;
     for (uint32_t g = 0; good && g < problem->n_genes; g++)
         good = problem->n_levels[g] >= 1 && problem->n_levels[g] <= 256 &&
                problem->unit[g] < problem->n_units;

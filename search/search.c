@@ -3,6 +3,7 @@
 
 #include "search/hypervolume.h"
 #include "search/opening.h"
+#include "search/screen.h"
 #include "space/base/err.h"
 #include "space/base/rng.h"
 #include <assert.h>
@@ -13,8 +14,11 @@
 /* Parents before there are children. */
 #define PARENTS_MIN 4
 /* Tries at something new before the next, blunter way. */
-#define CHILD_TRIES      4 /* per screened child */
-#define RANDOM_TRIES     64
+#define CHILD_TRIES  4  /* per screened child */
+#define PLAIN_TRIES  32 /* without screening */
+#define RANDOM_TRIES 64
+/* Results between two refits of the prior. */
+#define REFIT_EVERY      16
 #define REFERENCE_MARGIN 1.1
 
 const char *search_origin_name(enum search_origin origin)
@@ -46,13 +50,35 @@ static int fill_opening(struct search *search, struct err *err)
     if (opening_fill(&search->opening, search->problem, &search->map, quarter, err) != 0)
         return -1;
     search->n_uniform = search->opening.n;
-    return 0;
+    if (search->additive == NULL || search->options.n_seeds <= search->n_uniform)
+        return 0;
+    return lagrange_seeds(&search->lagrange, search->options.n_seeds - search->n_uniform,
+                          search->options.loss_floor, &search->opening, err);
+}
+
+/* Moves of large genes are drawn more often: most of the costs hangs on them. */
+static int init_variation(struct search *search, struct err *err)
+{
+    double weight[PROBLEM_MAX_GENES];
+    for (uint32_t g = 0; search->additive != NULL && g < search->problem->n_genes; g++)
+        weight[g] = additive_weight(search->additive, g);
+    return variation_init(&search->variation, search->problem, &search->map,
+                          search->additive != NULL ? weight : NULL, err);
+}
+
+static int init_prior(struct search *search, const struct sensitivity_table *table, struct err *err)
+{
+    if (table == NULL)
+        return 0;
+    search->additive = additive_create(search->problem, &search->map, table, err);
+    if (search->additive == NULL)
+        return -1;
+    return lagrange_init(&search->lagrange, search->problem, &search->map, search->additive, err);
 }
 
 struct search *search_create(const struct problem *problem, const struct sensitivity_table *table,
                              const struct search_options *options, struct err *err)
 {
-    (void)table;
     assert(options->population >= 8);
     struct search *search = calloc(1, sizeof *search);
     if (search == NULL) {
@@ -63,6 +89,8 @@ struct search *search_create(const struct problem *problem, const struct sensiti
     search->options = *options;
     if (!(options->loss_floor > 0))
         search->options.loss_floor = SEARCH_LOSS_FLOOR;
+    for (uint32_t j = 0; j < PROBLEM_MAX_OBJ; j++)
+        search->reference[j] = -INFINITY;
     if (gene_map_init(&search->map, problem, err) != 0)
         goto undo;
     vector_set_init(&search->opening, problem->n_genes);
@@ -74,7 +102,7 @@ struct search *search_create(const struct problem *problem, const struct sensiti
         goto undo;
     }
     if (population_init(&search->population, options->population, problem->n_obj, err) != 0 ||
-        variation_init(&search->variation, problem, &search->map, NULL, err) != 0 ||
+        init_prior(search, table, err) != 0 || init_variation(search, err) != 0 ||
         fill_opening(search, err) != 0)
         goto undo;
     return search;
@@ -96,6 +124,7 @@ void search_destroy(struct search *search)
     vector_set_fini(&search->known);
     vector_set_fini(&search->opening);
     variation_fini(&search->variation);
+    additive_destroy(search->additive);
     gene_map_fini(&search->map);
     free(search);
 }
@@ -188,6 +217,16 @@ static int check_objectives(const struct search *search, const double *objective
     return 0;
 }
 
+/* What the prior makes of a result. */
+static int learn(struct search *search, const uint8_t *levels, const double *objective,
+                 struct err *err)
+{
+    if (search->additive == NULL)
+        return 0;
+    additive_learn(search->additive, levels, objective);
+    return search->n_told % REFIT_EVERY == 0 ? additive_refit(search->additive, err) : 0;
+}
+
 int search_tell(struct search *search, const uint8_t *levels, const double *objective,
                 struct err *err)
 {
@@ -215,7 +254,7 @@ int search_tell(struct search *search, const uint8_t *levels, const double *obje
     search->is_told[number] = true;
     leave_out(search, repaired);
     note_worst(search, objective);
-    return 0;
+    return learn(search, repaired, objective, err);
 }
 
 int search_discard(struct search *search, const uint8_t *levels, struct err *err)
@@ -257,25 +296,67 @@ static void make_child(const struct search *search, struct rng *rng, uint8_t *le
     const uint8_t *mate = vector_set_at(&search->known, population_pick(population, rng));
     memcpy(levels, vector_set_at(&search->known, population_pick(population, rng)),
            search->problem->n_genes);
-    uint64_t percent = rng_below(rng, 80);
+    uint64_t percent = rng_below(rng, search->additive != NULL ? 100 : 80);
     if (percent < 40)
         variation_switch(&search->variation, rng, mate, levels);
     else if (percent < 70)
         variation_cross(&search->variation, rng, mate, levels);
-    else
+    else if (percent < 80)
         variation_cross_block(&search->variation, rng, mate, levels);
+    else
+        lagrange_solve_perturbed(&search->lagrange, rng, levels);
 }
 
-static bool ask_child(struct search *search, struct rng *rng, uint8_t *levels)
+/* Before there are parents the prior alone can speak. */
+static bool make_candidate(const struct search *search, struct rng *rng, uint8_t *levels)
 {
-    if (search->population.n < PARENTS_MIN)
-        return false;
-    for (uint32_t i = 0; i < CHILD_TRIES * 8; i++) {
+    if (search->population.n >= PARENTS_MIN) {
         make_child(search, rng, levels);
-        if (is_new(search, levels))
-            return true;
+    } else if (search->additive != NULL) {
+        memcpy(levels, search->map.finest, search->problem->n_genes);
+        lagrange_solve_perturbed(&search->lagrange, rng, levels);
+    } else {
+        return false;
     }
-    return false;
+    return is_new(search, levels);
+}
+
+/* The best of n_screened new children: 1 when there is one, 0 when not, -1 on error. */
+static int screen_children(struct search *search, struct rng *rng, uint8_t *levels, struct err *err)
+{
+    uint8_t child[PROBLEM_MAX_GENES];
+    double best = -INFINITY;
+    bool best_is_crowded = true;
+    uint32_t n_made = 0, n_wanted = search->options.n_screened;
+    struct screen screen;
+    if (screen_init(&screen, search, err) != 0) {
+        screen_fini(&screen);
+        return -1;
+    }
+    for (uint32_t i = 0; i < CHILD_TRIES * n_wanted && n_made < n_wanted; i++) {
+        bool is_crowded;
+        if (!make_candidate(search, rng, child))
+            continue;
+        double score = screen_score(&screen, child, &is_crowded);
+        if (n_made++ == 0 || is_crowded < best_is_crowded ||
+            (is_crowded == best_is_crowded && score > best)) {
+            best = score;
+            best_is_crowded = is_crowded;
+            memcpy(levels, child, search->problem->n_genes);
+        }
+    }
+    screen_fini(&screen);
+    return n_made > 0;
+}
+
+static int ask_child(struct search *search, struct rng *rng, uint8_t *levels, struct err *err)
+{
+    if (search->additive != NULL && search->options.n_screened > 1)
+        return screen_children(search, rng, levels, err);
+    for (int i = 0; i < PLAIN_TRIES; i++)
+        if (make_candidate(search, rng, levels))
+            return 1;
+    return 0;
 }
 
 static bool ask_random(struct search *search, struct rng *rng, uint8_t *levels)
@@ -314,15 +395,16 @@ static bool ask_enumerated(struct search *search, uint8_t *levels)
 int search_ask(struct search *search, uint8_t *levels, enum search_origin *origin, struct err *err)
 {
     struct rng rng = rng_make(search->options.seed, search->known.n);
-    bool is_early = search->known.n < search->options.n_seeds;
-    if (ask_opening(search, levels, origin))
-        return enter_out(search, levels, err) == 0 ? 1 : -1;
-    if (!is_early && ask_child(search, &rng, levels))
-        *origin = ORIGIN_CHILD;
-    else if (ask_random(search, &rng, levels) || ask_enumerated(search, levels))
-        *origin = ORIGIN_RANDOM;
-    else
-        return 0;
+    /* Without a prior, spread out first; with one, the seeds have done so. */
+    bool is_early = search->additive == NULL && search->known.n < search->options.n_seeds;
+    if (!ask_opening(search, levels, origin)) {
+        int asked = is_early ? 0 : ask_child(search, &rng, levels, err);
+        *origin = asked > 0 ? ORIGIN_CHILD : ORIGIN_RANDOM;
+        if (asked < 0)
+            return -1;
+        if (asked == 0 && !ask_random(search, &rng, levels) && !ask_enumerated(search, levels))
+            return 0;
+    }
     return enter_out(search, levels, err) == 0 ? 1 : -1;
 }
 
@@ -343,7 +425,10 @@ double search_hypervolume(const struct search *search)
 
 double search_predict_loss(const struct search *search, const uint8_t *levels)
 {
-    (void)search;
-    (void)levels;
-    return NAN;
+    uint8_t repaired[PROBLEM_MAX_GENES];
+    if (search->additive == NULL)
+        return NAN;
+    memcpy(repaired, levels, search->problem->n_genes);
+    problem_repair(search->problem, repaired);
+    return additive_loss(search->additive, repaired);
 }

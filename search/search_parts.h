@@ -5,19 +5,21 @@
 #ifndef KERF_SEARCH_PARTS_H
 #define KERF_SEARCH_PARTS_H
 
+#include "search/additive.h"
 #include "search/frontier.h"
+#include "search/lagrange.h"
 #include "search/population.h"
 #include "search/search.h"
 #include "search/variation.h"
 #include "search/vector_set.h"
-
-struct rng;
 
 struct search {
     const struct problem *problem;
     struct search_options options;
     struct gene_map map;
     struct variation variation;
+    struct additive *additive; /* NULL without a table: then no seeds and no screening */
+    struct lagrange lagrange;
     struct vector_set opening; /* asked first, in this order */
     size_t n_uniform;          /* of them; the rest are seeds */
     size_t opening_next;
