@@ -68,7 +68,8 @@ int main(int argc, char **argv)
             return unknown_command(argv[2]);
         if (command == NULL)
             return print_overview(stdout);
-        char *help[] = {argv[2], "--help", NULL};
+        char option[] = "--help";
+        char *help[] = {argv[2], option, NULL};
         return command->run(command, 2, help);
     }
     const struct command *command = command_find(name);

@@ -78,11 +78,11 @@ static void format_cpus(const struct child_options *options, char *text, size_t 
  * others are closed, LMDB's among them (mpi.md section 7). */
 static int spawn(const struct child_options *options, const char *work, int write_end, pid_t *pid)
 {
-    char cpus[8192], parent[32];
+    char cpus[8192], parent[32], name[] = "kerf", command[] = "evaluator";
     format_cpus(options, cpus, sizeof cpus);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    char *argv[] = {"kerf",
-                    "evaluator",
+    char *argv[] = {name,
+                    command,
                     (char *)options->study_dir,
                     (char *)options->store_dir,
                     cpus,

@@ -96,7 +96,7 @@ static int answer(struct supervisor *supervisor, enum verdict verdict, const cha
     message->kind = MESSAGE_VERDICT;
     message->lease = supervisor->work.lease;
     message->verdict = verdict;
-    snprintf(message->reason, sizeof message->reason, "%s", reason);
+    snprintf(message->reason, sizeof message->reason, "%.255s", reason);
     if (result != NULL && strlen(result) < inline_max) {
         strcpy(message->result, result);
     } else if (result != NULL && spool(supervisor, result, message, &trouble) != 0) {
