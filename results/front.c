@@ -13,8 +13,6 @@ enum { OBJECTIVE_KLD, OBJECTIVE_DECODE, OBJECTIVE_PREFILL, OBJECTIVE_BYTES, N_OB
 
 /* A 95 % interval is so many standard errors wide. */
 #define INTERVAL_SE 3.92
-/* KLDs below are equal on a log axis. */
-#define KLD_MIN 1e-7
 
 /* The origin of the parent, after those that a search names (corner, uniform, seed, child, random);
  * recorded as a number, and as such part of the archive's format. */
@@ -229,6 +227,7 @@ int front_load(struct front *front, struct archive *archive, const struct geomet
 {
     struct gathering self = {.front = front, .archive = archive, .geometry = geometry, .err = err};
     memset(front, 0, sizeof *front);
+    front->geometry = *geometry;
     int known = read_device(front, archive, &self.device, err);
     if (known <= 0)
         return known;
@@ -257,11 +256,6 @@ void front_fini(struct front *front)
 
 /* --- names --- */
 
-static double log_kld(const struct front_member *member)
-{
-    return log(fmax(member->evaluation.kld, KLD_MIN));
-}
-
 static size_t best_index(const struct front *front)
 {
     size_t best = 0;
@@ -285,13 +279,13 @@ size_t front_knee(const struct front *front)
     if (front->n < 3)
         return 0;
     size_t best = best_index(front), knee = 0;
-    double x0 = log(front->member[0].evaluation.decode.median_ns), y0 = log_kld(front->member);
-    double dx = log(front->member[best].evaluation.decode.median_ns) - x0;
-    double dy = log_kld(&front->member[best]) - y0;
+    const struct evaluation *first = &front->member[0].evaluation;
+    double dx = front->member[best].evaluation.decode.median_ns - first->decode.median_ns;
+    double dy = front->member[best].evaluation.kld - first->kld;
     double farthest = -INFINITY;
     for (size_t i = 1; i < front->n; i++) {
-        double x = log(front->member[i].evaluation.decode.median_ns) - x0;
-        double y = log_kld(&front->member[i]) - y0;
+        double x = front->member[i].evaluation.decode.median_ns - first->decode.median_ns;
+        double y = front->member[i].evaluation.kld - first->kld;
         /* Twice the triangle's area, positive below the line; the scale of the axes drops out. */
         double below = x * dy - y * dx;
         if (i != best && below > farthest) {

@@ -1,11 +1,12 @@
 /* front.h - the candidates that nobody beats, with noise taken into account.
  * Objectives, all minimised: KLD, decode ns per token, prefill ns per prompt, weight bytes; each
  * with its standard error (bytes exact).  Only evaluations of one device class are compared.  A
- * candidate's newest evaluation of its highest rung speaks for it.  Dominated: some other, the parent
- * included, is better by more than one standard error (of the difference) somewhere and worse by
- * more than that nowhere; and to be printed as a front, members must also be mutually non-dominated
- * on the plain numbers.  With noise "beats" can run in a circle; should nobody be left unbeaten that
- * way, the plain numbers alone decide.  Standard error of a latency: its 95 % interval / 3.92. */
+ * candidate's newest evaluation of its highest rung speaks for it.  Dominated: some other, the
+ * parent included, is better by more than one standard error (of the difference) somewhere and
+ * worse by more than that nowhere; and to be printed as a front, members must also be mutually
+ * non-dominated on the plain numbers.  With noise "beats" can run in a circle; should nobody be
+ * left unbeaten that way, the plain numbers alone decide.  Standard error of a latency: its 95 %
+ * interval / 3.92. */
 #ifndef KERF_FRONT_H
 #define KERF_FRONT_H
 
@@ -25,6 +26,7 @@ struct front {
     size_t n_all;
     struct front_member parent; /* the reference candidate; neither in member nor in all */
     bool has_parent;
+    struct geometry geometry;     /* of the study's parent */
     char device[128];             /* "" when nothing has been measured yet */
     char kernels[64];             /* the kernel set that was timed */
     uint64_t private_cache_bytes; /* of a core; 0: not known */
@@ -40,12 +42,14 @@ int front_load(struct front *front, struct archive *archive, const struct geomet
 void front_fini(struct front *front); /* a zeroed struct is fine */
 
 /* Index in front->member of the knee: the point farthest below the line from the fastest to the one
- * of lowest KLD in (log decode, log KLD), the two themselves aside; 0 for n < 3. */
+ * of lowest KLD, the two themselves aside; 0 for n < 3.  In plain units (decode, KLD): there a front
+ * is bent like a bow, whereas KLD falls about exponentially with the time that is spent, so that
+ * on logarithmic axes nothing sticks out. */
 size_t front_knee(const struct front *front);
 
 /* "@best" (lowest KLD), "@fastest", "@smallest", "@knee", "@parent", "@30ms" (best within that
- * budget on the upper bound, as query.h), or an id prefix.  Borrowed from `front`.  ERR_MISSING when
- * there is none or it was not measured, ERR_USAGE. */
+ * budget on the upper bound, as query.h), or an id prefix.  Borrowed from `front`.  ERR_MISSING
+ * when there is none or it was not measured, ERR_USAGE. */
 const struct front_member *front_resolve(const struct front *front, struct archive *archive,
                                          const char *name, struct err *err);
 

@@ -12,11 +12,11 @@
 enum query_metric { METRIC_DECODE, METRIC_PREFILL }; /* tpot_ms.p50, ttft_ms.p50 */
 
 struct query {
-    double budget_ns;          /* <= 0: no latency limit */
+    double budget_ns; /* <= 0: no latency limit */
     enum query_metric metric;
-    double max_loss;           /* largest ppl_ratio - 1; < 0: no limit */
-    uint64_t max_bytes;        /* 0: no limit */
-    uint32_t n;                /* answers wanted */
+    double max_loss;    /* largest ppl_ratio - 1; < 0: no limit */
+    uint64_t max_bytes; /* 0: no limit */
+    uint32_t n;         /* answers wanted */
 };
 
 #define QUERY_MAX     16
