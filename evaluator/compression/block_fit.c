@@ -20,9 +20,20 @@ struct fit {
     float w, wx, wc, wcc, wcx;
 };
 
-static float lanes_sum(const float a[LANES])
+/* Half of the lanes; two make eight. */
+typedef float four __attribute__((vector_size(16)));
+
+static four four_at(const float *p)
 {
-    return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+    four v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static float lanes_sum(const four a[2])
+{
+    four s = a[0] + a[1];
+    return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
 /* 1/s, or 0 where that is no number to multiply with. */
@@ -32,26 +43,24 @@ static float inverse_of(float s)
     return s != 0 && isfinite(inverse) ? inverse : 0;
 }
 
-/* round_group for the levels of IQ4_NL: climb a step for every midpoint at or below the value.
- * Midpoints are multiples of one half, so whole halves decide; integers, because compilers do not
- * vectorize comparisons of floats. */
+/* The level of IQ4_NL nearest to each half of a unit, from -127 on.  Neighbouring levels meet at
+ * multiples of one half, so whole halves decide. */
+enum { LEVEL_LO = -127, LEVEL_HI = 113, N_HALVES = 2 * (LEVEL_HI - LEVEL_LO) + 1 };
+static const int8_t level_of_half[N_HALVES] = {
+    [0 ... 22] = -127,   [23 ... 66] = -104,  [67 ... 105] = -83,  [106 ... 139] = -65,
+    [140 ... 169] = -49, [170 ... 196] = -35, [197 ... 221] = -22, [222 ... 244] = -10,
+    [245 ... 267] = 1,   [268 ... 291] = 13,  [292 ... 316] = 25,  [317 ... 344] = 38,
+    [345 ... 375] = 53,  [376 ... 411] = 69,  [412 ... 455] = 89,  [456 ... 480] = 113,
+};
+
 static void round_to_levels(const float *x, int n, float inverse, float m, float *code)
 {
-    int halves[BLOCK_32], level[BLOCK_32];
     for (int i = 0; i < n; i++) {
         float v = (x[i] + m) * inverse;
-        v = v > -127.0f ? v : -127.0f;
-        v = v < 113.0f ? v : 113.0f;
-        halves[i] = (int)(2.0f * v + 254.0f) - 254;
-        level[i] = iq4_nl_values[0];
+        v = v > LEVEL_LO ? v : LEVEL_LO;
+        v = v < LEVEL_HI ? v : LEVEL_HI;
+        code[i] = (float)level_of_half[(int)(2.0f * (v - LEVEL_LO))];
     }
-    for (int l = 0; l < 15; l++) {
-        int low = iq4_nl_values[l], high = iq4_nl_values[l + 1];
-        for (int i = 0; i < n; i++)
-            level[i] += halves[i] >= low + high ? high - low : 0;
-    }
-    for (int i = 0; i < n; i++)
-        code[i] = (float)level[i];
 }
 
 /* code[i] = the level nearest to (x[i] + m) * inverse */
@@ -74,13 +83,13 @@ static void round_group(const struct grid *grid, const float *x, int n, float in
 
 static void fit_codes(const float *x, const float *w, const float *code, int n, struct fit *fit)
 {
-    float wc[LANES] = {0}, wcc[LANES] = {0}, wcx[LANES] = {0};
+    four wc[2] = {0}, wcc[2] = {0}, wcx[2] = {0};
     for (int i = 0; i < n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            float t = w[i + l] * code[i + l];
-            wc[l] += t;
-            wcc[l] += t * code[i + l];
-            wcx[l] += t * x[i + l];
+        for (int h = 0; h < 2; h++) {
+            four c = four_at(code + i + 4 * h), t = four_at(w + i + 4 * h) * c;
+            wc[h] += t;
+            wcc[h] += t * c;
+            wcx[h] += t * four_at(x + i + 4 * h);
         }
     }
     fit->wc = lanes_sum(wc);
@@ -90,11 +99,12 @@ static void fit_codes(const float *x, const float *w, const float *code, int n, 
 
 static void fit_inputs(const float *x, const float *w, int n, struct fit *fit)
 {
-    float sw[LANES] = {0}, swx[LANES] = {0};
+    four sw[2] = {0}, swx[2] = {0};
     for (int i = 0; i < n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            sw[l] += w[i + l];
-            swx[l] += w[i + l] * x[i + l];
+        for (int h = 0; h < 2; h++) {
+            four wi = four_at(w + i + 4 * h);
+            sw[h] += wi;
+            swx[h] += wi * four_at(x + i + 4 * h);
         }
     }
     fit->w = lanes_sum(sw);
@@ -210,11 +220,11 @@ static float stored_error(const struct grid *grid, const float *x, const float *
 {
     int n = grid->group;
     round_group(grid, x, n, inverse_of(s), m, code);
-    float error[LANES] = {0};
+    four error[2] = {0};
     for (int i = 0; i < n; i += LANES) {
-        for (int l = 0; l < LANES; l++) {
-            float difference = x[i + l] - (s * code[i + l] - m);
-            error[l] += w[i + l] * difference * difference;
+        for (int h = 0; h < 2; h++) {
+            four difference = four_at(x + i + 4 * h) - (s * four_at(code + i + 4 * h) - m);
+            error[h] += four_at(w + i + 4 * h) * difference * difference;
         }
     }
     return lanes_sum(error);
