@@ -1,6 +1,5 @@
-/* logits.c - sums of exponentials over a vocabulary.
- * The exponential is written out so that the compiler can work on several values at once, and each
- * sum is kept in eight parts that are joined in a fixed order.  The loops are compiled once for any
+/* logits.c - sums of exponentials over a vocabulary, eight values at a time.
+ * The eight lanes of a sum are joined in a fixed order.  The loops are compiled once for any
  * processor and once for those with wide registers: without fused operations (the build forbids
  * them) both give the same bits. */
 #include "evaluator/quality/logits.h"
@@ -9,7 +8,13 @@
 #include <stddef.h>
 #include <string.h>
 
-#define LANES 8
+#define LANES  8
+#define INLINE static inline __attribute__((always_inline))
+
+/* Passed by pointer only: how vectors are passed by value depends on the processor. */
+typedef double doubles __attribute__((vector_size(64)));
+typedef int64_t words __attribute__((vector_size(64)));
+typedef float floats __attribute__((vector_size(32)));
 
 #if defined(__x86_64__)
 #define WIDE __attribute__((target("avx512f,avx512dq")))
@@ -26,17 +31,18 @@ static bool have_wide(void)
 #endif
 
 /* exp(x) for x <= 0: 2^k * exp(r) with r in [-ln(2)/2, ln(2)/2], a Taylor sum of degree 11. */
-static inline __attribute__((always_inline)) double exp_below(double x)
+INLINE void exp_below(doubles *x)
 {
-    const double shift = 0x1.8p52; /* adding it leaves the nearest integer in the low bits */
-    double y = x > -700.0 ? x : -700.0;
-    double shifted = y * 0x1.71547652b82fep0 + shift;
-    double k = shifted - shift;
-    double r = (y - k * 0x1.62e42fefa4000p-1) + k * 0x1.8432a1b0e2634p-43;
-    double sum = 1.0 / 39916800;
-    uint64_t bits;
+    const doubles shift = {0}, least = shift - 700.0;
+    /* All ones where true.  So far below zero is zero to any purpose; a NaN is not below. */
+    words below = *x < least;
+    doubles y = (doubles)(((words)*x & ~below) | ((words)least & below));
+    /* Adding 1.5 * 2^52 leaves the nearest integer in the low bits. */
+    doubles shifted = y * 0x1.71547652b82fep0 + 0x1.8p52;
+    doubles k = shifted - 0x1.8p52;
+    doubles r = (y - k * 0x1.62e42fefa4000p-1) + k * 0x1.8432a1b0e2634p-43;
+    doubles sum = r * (1.0 / 39916800) + 1.0 / 3628800;
 
-    sum = sum * r + 1.0 / 3628800;
     sum = sum * r + 1.0 / 362880;
     sum = sum * r + 1.0 / 40320;
     sum = sum * r + 1.0 / 5040;
@@ -48,47 +54,68 @@ static inline __attribute__((always_inline)) double exp_below(double x)
     sum = sum * r + 1.0;
     sum = sum * r + 1.0;
     /* Times 2^k by way of the exponent: k sits in the low bits of `shifted`. */
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits << 52) + 0x3ff0000000000000u;
-    memcpy(&k, &bits, sizeof k);
-    return sum * k;
+    words power = ((words)shifted << 52) + 0x3ff0000000000000;
+    *x = sum * (doubles)power;
 }
 
-static inline __attribute__((always_inline)) double join(const double part[LANES])
+/* Up to eight values; what is missing becomes -infinity, whose exponential is as good as zero. */
+INLINE void load(doubles *to, const float *x, size_t n)
 {
-    return ((part[0] + part[1]) + (part[2] + part[3])) +
-           ((part[4] + part[5]) + (part[6] + part[7]));
-}
+    floats part;
 
-static inline __attribute__((always_inline)) double sum_body(const float *x, size_t n, double max)
-{
-    double part[LANES] = {0};
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
+    if (n >= LANES) {
+        memcpy(&part, x, sizeof part);
+    } else {
+        float few[LANES];
         for (size_t j = 0; j < LANES; j++)
-            part[j] += exp_below((double)x[i + j] - max);
-    for (size_t j = 0; i < n; i++, j++)
-        part[j] += exp_below((double)x[i] - max);
-    return join(part);
+            few[j] = j < n ? x[j] : -INFINITY;
+        memcpy(&part, few, sizeof part);
+    }
+    *to = __builtin_convertvector(part, doubles);
 }
 
-static inline __attribute__((always_inline)) double gap_body(const float *p, double p_sum,
-                                                             const float *q, double q_sum, size_t n)
+INLINE double join(const doubles *part)
 {
-    double part[LANES] = {0};
-    size_t i = 0;
+    const doubles p = *part;
 
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
-            double log_p = (double)p[i + j] - p_sum;
-            part[j] += exp_below(log_p) * (log_p - ((double)q[i + j] - q_sum));
-        }
-    for (size_t j = 0; i < n; i++, j++) {
-        double log_p = (double)p[i] - p_sum;
-        part[j] += exp_below(log_p) * (log_p - ((double)q[i] - q_sum));
+    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+}
+
+INLINE double sum_body(const float *x, size_t n, double max)
+{
+    doubles sum = {0}, part;
+
+    for (size_t i = 0; i < n; i += LANES) {
+        load(&part, x + i, n - i);
+        part -= max;
+        exp_below(&part);
+        sum += part;
     }
-    return join(part);
+    return join(&sum);
+}
+
+INLINE double gap_body(const float *p, double p_sum, const float *q, double q_sum, size_t n)
+{
+    doubles sum = {0}, log_p, log_q, part;
+    size_t whole = n - n % LANES;
+
+    for (size_t i = 0; i < whole; i += LANES) {
+        load(&log_p, p + i, LANES);
+        load(&log_q, q + i, LANES);
+        log_p -= p_sum;
+        log_q -= q_sum;
+        part = log_p;
+        exp_below(&part);
+        sum += part * (log_p - log_q);
+    }
+    /* The rest one by one: a missing pair would be infinity minus infinity. */
+    for (size_t i = whole; i < n; i++) {
+        double log_one = (double)p[i] - p_sum;
+        part = (doubles){0} + log_one;
+        exp_below(&part);
+        sum[i - whole] += part[0] * (log_one - ((double)q[i] - q_sum));
+    }
+    return join(&sum);
 }
 
 static double sum_any(const float *x, size_t n, double max)

@@ -77,6 +77,13 @@ static void test_rows(void)
     near(logits_log_sum(apart, 3, NULL), 0, 1e-300, "logits far apart do not underflow to NaN");
     near(quality_kld(apart, other, 3), 2003.0485873515737, 1e-9, "nor does their divergence");
     ok(quality_kld(tie, tie, 20) == 0, "a row does not diverge from itself");
+    for (int at = 0; at < 20; at += 19) {
+        float bad[20] = {0};
+        bad[at] = NAN;
+        ok(isnan(logits_log_sum(bad, 20, NULL)) && isnan(quality_kld(tie, bad, 20)) &&
+               isnan(quality_kld(bad, tie, 20)),
+           "a NaN in place %d is not lost", at);
+    }
 }
 
 /* ---- a whole set ---------------------------------------------------------------------------- */
