@@ -33,7 +33,10 @@ typedef void kernel_pack_fn(const float *x, size_t n_in, void *packed);
  *   w       rows of `row_bytes` bytes each, n_in weights a row (a multiple of the format's block)
  *   act     n_cols packed activations, act_bytes apart
  * One column is decode, many are prefill: the set blocks over columns so that a weight block is
- * unpacked once for several of them. */
+ * unpacked once for several of them.  A product does not depend on the other rows of the call, so
+ * any division of the rows among threads gives the same bits (multiples of 32 rows are fastest); it
+ * may depend on the number of columns.  `w` may have any alignment; nothing outside the rows and
+ * columns is read or written. */
 typedef void kernel_matmul_fn(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,
                               const void *act, size_t act_bytes, size_t n_cols, float *out,
                               size_t out_stride);
