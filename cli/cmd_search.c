@@ -3,6 +3,7 @@
 #include "cli/reading.h"
 #include "cluster/link.h"
 #include "cluster/run.h"
+#include "cluster/run_status.h"
 #include "evaluator/parent.h"
 #include "latency_model/machine.h"
 #include "space/base/err.h"
@@ -83,9 +84,12 @@ static int run(const struct command *command, int argc, char **argv)
         log_setup(option_flag(&options, "quiet") ? LOG_WARN : LOG_DEBUG, -1);
     const char *dir = option_text(&options, "study");
 
+    run_catch_stops();
     if (link_mpi_is_present()) {
-        /* The watchdog, or whoever started mpirun, has frozen the study; a bare mpirun has not. */
-        if (study_read_resolved(&study, dir, &err) != 0 && prepare_study(dir, &study, &err) != 0)
+        /* The watchdog has frozen the study; under a bare mpirun every rank comes to the same
+         * frozen study, or to the same refusal, before MPI is entered. */
+        if ((run_is_watched() ? study_read_resolved(&study, dir, &err)
+                              : prepare_study(dir, &study, &err)) != 0)
             return command_fail(&err);
         return run_rank(&study, &wanted);
     }

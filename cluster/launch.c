@@ -1,12 +1,12 @@
 /* launch.c - the watchdog of mpi.md section 6: start mpirun by the recipe, end it when it does not
  * end by itself, clean up what it leaves, and report what the master's status file says. */
+#include "cluster/leftover.h"
 #include "cluster/run.h"
 #include "cluster/run_status.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/log.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -20,8 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SLACK_S  10  /* mpirun may outlive the status file by so much */
-#define SILENT_S 120 /* the master touches progress.json every 10 s */
+#define SLACK_S  10ll  /* mpirun may outlive the status file by so much */
+#define SILENT_S 120ll /* the master touches progress.json every 10 s */
 #define TERM_S   6
 
 extern char **environ;
@@ -76,6 +76,8 @@ static void compose(struct command_line *line, const struct study *study,
     for (int i = 0; recipe[i] != NULL; i++)
         add(line, recipe[i]);
     add(line, line->tmp);
+    add(line, "-x");
+    add(line, RUN_MARK);
     snprintf(line->ranks, sizeof line->ranks, "%u", n_ranks);
     add(line, "-n");
     add(line, line->ranks);
@@ -161,27 +163,33 @@ static void end_hard(pid_t pid)
         kill(-pid, SIGKILL);
 }
 
+/* Why the run must be ended from outside, or NULL while all is well. */
+static const char *find_fault(const struct study *study, int64_t begun_ns, int64_t *ended_ns)
+{
+    int64_t now = clock_now_ns();
+    if (*ended_ns == 0 && run_status_is_there(study))
+        *ended_ns = now;
+    if (*ended_ns != 0)
+        return now - *ended_ns > SLACK_S * 1000000000ll ? "mpirun does not end by itself" : NULL;
+    if (run_progress_is_dead(study) && !run_status_is_there(study))
+        return "the master is dead";
+    if (now - begun_ns > SILENT_S * 1000000000ll && run_progress_age(study) > SILENT_S)
+        return "the master has been silent for too long";
+    return NULL;
+}
+
 static void watch(pid_t pid, const struct study *study)
 {
-    char path[STUDY_PATH_MAX];
-    int64_t status_seen = 0, begun = clock_now_ns();
-    study_path(study, "status.json", path);
-    while (!has_ended(pid)) {
+    int64_t ended_ns = 0, begun_ns = clock_now_ns();
+    for (unsigned tick = 0; !has_ended(pid); tick++) {
         clock_nap_ns(50000000);
         if (forward_stop) {
             forward_stop = 0;
             kill(pid, n_stops < 3 ? SIGUSR1 : SIGTERM);
         }
-        if (status_seen == 0 && file_exists(path))
-            status_seen = clock_now_ns();
-        bool overdue =
-            status_seen != 0 && clock_now_ns() - status_seen > (int64_t)SLACK_S * 1000000000ll;
-        bool silent = clock_now_ns() - begun > (int64_t)SILENT_S * 1000000000ll &&
-                      run_progress_age(study) > SILENT_S && status_seen == 0;
-        if (overdue || silent) {
-            log_warn("launch", "%s",
-                     overdue ? "mpirun does not end by itself"
-                             : "the master has been silent for too long");
+        const char *fault = tick % 10 == 0 ? find_fault(study, begun_ns, &ended_ns) : NULL;
+        if (fault != NULL) {
+            log_warn("launch", "ending the run reason=\"%s\"", fault);
             end_hard(pid);
         }
     }
@@ -195,30 +203,6 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
     (void)kind;
     (void)walk;
     return remove(path);
-}
-
-/* Ranks that were killed leave their shared segment behind; ours carry our user and are not mapped
- * by anybody once mpirun is gone, but another run of this user may be alive: only segments whose
- * creator is dead are removed, by their time and ours. */
-static void remove_segments(int64_t begun_wall_s)
-{
-    char host[64], prefix[160], path[400];
-    gethostname(host, sizeof host - 1);
-    host[sizeof host - 1] = '\0';
-    snprintf(prefix, sizeof prefix, "vader_segment.%s.%lx.", host, (unsigned long)geteuid());
-    DIR *folder = opendir("/dev/shm");
-    const struct dirent *entry;
-    while (folder != NULL && (entry = readdir(folder)) != NULL) {
-        struct stat info;
-        if (strncmp(entry->d_name, "vader_segment.", 14) != 0)
-            continue;
-        snprintf(path, sizeof path, "/dev/shm/%s", entry->d_name);
-        if (stat(path, &info) == 0 && info.st_uid == geteuid() && info.st_ctime >= begun_wall_s &&
-            strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
-            unlink(path);
-    }
-    if (folder != NULL)
-        closedir(folder);
 }
 
 int run_launch(const struct study *study, const struct run_options *options, uint32_t n_ranks)
@@ -238,8 +222,8 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    run_status_remove(study);
-    run_progress_touch(study);
+    setenv(RUN_MARK, strrchr(line.tmp, '.') + 1, 1);
+    run_progress_touch(study, 0);
     prepare_environment();
     compose(&line, study, options, n_ranks, self);
     int failed = start(&line, &pid);
@@ -254,8 +238,11 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     watch(pid, study);
     kill(-pid, SIGKILL); /* whatever of its group is left */
     waitpid(pid, NULL, 0);
+    unsigned n_left = leftover_kill(RUN_MARK, getenv(RUN_MARK));
+    if (n_left > 0)
+        log_debug("launch", "ended what mpirun left processes=%u", n_left);
     nftw(line.tmp, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    remove_segments(begun);
+    leftover_remove_segments(begun);
 
     struct run_status status;
     struct err err = {0};
@@ -264,6 +251,7 @@ int run_launch(const struct study *study, const struct run_options *options, uin
                         "same command again\n");
         return err_exit_status(ERR_STOPPED);
     }
+    run_status_settle(study);
     run_status_print(study, &status);
     if (status.code != ERR_NONE)
         fprintf(stderr, "kerf: %s\n", status.reason);

@@ -31,7 +31,7 @@ static void on_stop(int signal)
         _exit(75);
 }
 
-static void catch_stops(void)
+void run_catch_stops(void)
 {
     struct sigaction action = {.sa_handler = on_stop};
     sigaction(SIGINT, &action, NULL);
@@ -49,6 +49,16 @@ struct session {
     int64_t touched_ns;
 };
 
+/* The archive proves ids of genomes with the parent's hash. */
+static int name_parent(struct archive *archive, const struct study *study, struct err *err)
+{
+    char there[HASH256_HEX], parent[HASH256_HEX];
+    hash256_hex(study->parent, parent);
+    if (archive_get_meta(archive, ARCHIVE_META_PARENT, there, sizeof there, err) == 1)
+        return 0; /* the study's hash covers the parent's */
+    return archive_put_meta(archive, ARCHIVE_META_PARENT, parent, err);
+}
+
 static int session_open(struct session *session, const struct study *study,
                         const struct run_options *options, struct link *link, struct err *err)
 {
@@ -65,11 +75,13 @@ static int session_open(struct session *session, const struct study *study,
         .evals = options->evals > 0 ? options->evals : study->evals,
         .time_s = options->time_s > 0 ? options->time_s : study->time_s,
     };
-    session->master = master_create(study, session->archive, link, &wanted, err);
+    if (name_parent(session->archive, study, err) == 0)
+        session->master = master_create(study, session->archive, link, &wanted, err);
     if (session->master == NULL) {
         archive_close(session->archive);
         return -1;
     }
+    run_status_remove(study); /* only now: a refused master leaves the word of the other alone */
     journal_write(study, "start", NULL);
     return 0;
 }
@@ -83,7 +95,7 @@ static int session_step(struct session *session, struct err *err)
     }
     if (clock_now_ns() - session->touched_ns > PROGRESS_NS) {
         session->touched_ns = clock_now_ns();
-        run_progress_touch(session->study);
+        run_progress_touch(session->study, getpid());
     }
     return master_step(session->master, err);
 }
@@ -93,6 +105,7 @@ static struct run_status session_close(struct session *session, int last_step,
                                        const struct err *err)
 {
     struct run_status status = {0};
+    struct archive_counts counts;
     struct err trouble = {0};
     master_summary(session->master, &status.summary);
     if (last_step < 0) {
@@ -102,6 +115,13 @@ static struct run_status session_close(struct session *session, int last_step,
         status.code = ERR_STOPPED;
         snprintf(status.reason, sizeof status.reason,
                  "stopped as asked; everything is saved, run the same command again to go on");
+    } else if (archive_counts(session->archive, &counts, NULL) == 0 && counts.n_done < 2) {
+        /* The parent alone is no result. */
+        status.code = ERR_NO;
+        snprintf(status.reason, sizeof status.reason,
+                 "no candidate could be measured, %llu are quarantined; %.200s/journal.jsonl says "
+                 "why",
+                 (unsigned long long)counts.n_quarantined, session->study->dir);
     }
     master_destroy(session->master);
     archive_close(session->archive);
@@ -185,8 +205,7 @@ int run_alone(const struct study *study, const struct run_options *options)
     struct link *master_link, *worker_link;
     struct session session;
     struct worker worker;
-    catch_stops();
-    run_status_remove(study);
+    run_catch_stops();
     if (link_local_open(&master_link, &worker_link, &err) != 0)
         return fail(&err);
     if (session_open(&session, study, options, master_link, &err) != 0)
@@ -226,8 +245,9 @@ static int master_rank(const struct study *study, const struct run_options *opti
     if (session_open(&session, study, options, link, &err) != 0) {
         status.code = err.code;
         snprintf(status.reason, sizeof status.reason, "%s", err.text);
-        run_status_write(study, &status, NULL);
-        fail(&err);
+        /* The watchdog tells what the status file says; under a bare mpirun nobody else does. */
+        if (run_status_write(study, &status, NULL) != 0 || !run_is_watched())
+            fail(&err);
     } else {
         int step;
         /* On a small machine the master shares the probe's cores: a longer nap disturbs it no more
@@ -237,7 +257,7 @@ static int master_rank(const struct study *study, const struct run_options *opti
         status = session_close(&session, step, &err);
     }
     stop_workers(link);
-    link->close(link, status.summary.n_workers_lost == 0 && status.code == ERR_NONE);
+    link->close(link, status.summary.n_workers_lost == 0);
     return err_exit_status(status.code);
 }
 
@@ -263,7 +283,7 @@ static int worker_rank(const struct study *study, const struct run_options *opti
 int run_rank(const struct study *study, const struct run_options *options)
 {
     struct err err = {0};
-    catch_stops();
+    run_catch_stops();
     struct link *link = link_mpi_open(&err);
     if (link == NULL)
         return fail(&err);

@@ -14,6 +14,10 @@ struct run_options {
     uint32_t threads;    /* of each worker, 0: the study's */
 };
 
+/* From here on SIGINT, SIGTERM and SIGUSR1 ask the search to stop: once saves and leaves, three
+ * times leaves at once. */
+void run_catch_stops(void);
+
 /* Alone.  Exit status of conventions.md section 7. */
 int run_alone(const struct study *study, const struct run_options *options);
 /* A rank: the master when rank 0.  Writes status.json (rank 0) before it ends. */

@@ -3,12 +3,32 @@
 #include "space/base/file.h"
 #include "space/base/units.h"
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+bool run_is_watched(void)
+{
+    const char *run = getenv(RUN_MARK);
+    return run != NULL && run[0] != '\0' && strspn(run, LETTERS) == strlen(run) &&
+           strlen(run) <= 32;
+}
+
+static const char *status_path(const struct study *study, char path[STUDY_PATH_MAX])
+{
+    char name[64];
+    if (!run_is_watched())
+        return study_path(study, "status.json", path);
+    snprintf(name, sizeof name, "status-%s.json", getenv(RUN_MARK));
+    return study_path(study, name, path);
+}
 
 /* JSON has no NAN: such a number is left out and read back as NAN. */
 static void put(cJSON *node, const char *name, double value)
@@ -51,17 +71,22 @@ int run_status_write(const struct study *study, const struct run_status *status,
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
     int written =
-        text != NULL ? file_replace(study_path(study, "status.json", path), text, strlen(text), err)
-                     : -1;
+        text != NULL ? file_replace(status_path(study, path), text, strlen(text), err) : -1;
     free(text);
     return written;
+}
+
+bool run_status_is_there(const struct study *study)
+{
+    char path[STUDY_PATH_MAX];
+    return file_exists(status_path(study, path));
 }
 
 int run_status_read(const struct study *study, struct run_status *status, struct err *err)
 {
     char path[STUDY_PATH_MAX];
     memset(status, 0, sizeof *status);
-    char *text = file_read(study_path(study, "status.json", path), 1 << 20, NULL, err);
+    char *text = file_read(status_path(study, path), 1 << 20, NULL, err);
     if (text == NULL)
         return -1;
     cJSON *root = cJSON_Parse(text);
@@ -99,11 +124,40 @@ void run_status_remove(const struct study *study)
     unlink(study_path(study, "status.json", path));
 }
 
-void run_progress_touch(const struct study *study)
+void run_status_settle(const struct study *study)
 {
-    char path[STUDY_PATH_MAX], text[64];
-    int n = snprintf(text, sizeof text, "{\"time\":%lld}\n", (long long)clock_wall_s());
+    char from[STUDY_PATH_MAX], to[STUDY_PATH_MAX];
+    rename(status_path(study, from), study_path(study, "status.json", to));
+}
+
+static void name_host(char host[65])
+{
+    host[0] = host[64] = '\0';
+    gethostname(host, 64);
+}
+
+void run_progress_touch(const struct study *study, pid_t pid)
+{
+    char path[STUDY_PATH_MAX], host[65], text[192];
+    name_host(host);
+    int n = snprintf(text, sizeof text, "{\"time\":%lld,\"pid\":%ld,\"host\":\"%s\"}\n",
+                     (long long)clock_wall_s(), (long)pid, host);
     file_replace(study_path(study, "progress.json", path), text, (size_t)n, NULL);
+}
+
+bool run_progress_is_dead(const struct study *study)
+{
+    char path[STUDY_PATH_MAX], host[65];
+    char *text = file_read(study_path(study, "progress.json", path), 4096, NULL, NULL);
+    cJSON *root = text != NULL ? cJSON_Parse(text) : NULL;
+    const cJSON *where = cJSON_GetObjectItemCaseSensitive(root, "host");
+    double pid = get(root, "pid");
+    name_host(host);
+    bool dead = cJSON_IsString(where) && strcmp(where->valuestring, host) == 0 && pid >= 1 &&
+                pid < 1e9 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    cJSON_Delete(root);
+    free(text);
+    return dead;
 }
 
 double run_progress_age(const struct study *study)

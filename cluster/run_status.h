@@ -6,6 +6,7 @@
 
 #include "cluster/master.h"
 #include "space/base/err.h"
+#include <sys/types.h>
 
 struct run_status {
     enum err_code code; /* ERR_NONE: the plan was carried out */
@@ -14,12 +15,24 @@ struct run_status {
 };
 
 int run_status_write(const struct study *study, const struct run_status *status, struct err *err);
+bool run_status_is_there(const struct study *study);
 /* ERR_MISSING when no run has ended yet. */
 int run_status_read(const struct study *study, struct run_status *status, struct err *err);
 void run_status_remove(const struct study *study);
 
-/* A sign of life for the watchdog. */
-void run_progress_touch(const struct study *study);
+/* A watchdog names its run in the environment ($KERF_RUN, letters and digits), for its ranks and
+ * for itself: status is then written to status-RUN.json, so that a second run on the same study,
+ * which is refused, never speaks for the first. */
+#define RUN_MARK "KERF_RUN"
+bool run_is_watched(void);
+/* The watchdog has read it: status-RUN.json becomes status.json. */
+void run_status_settle(const struct study *study);
+
+/* A sign of life for the watchdog; `pid` of the master, 0 before there is one. */
+void run_progress_touch(const struct study *study, pid_t pid);
+/* Whether the master that touched last is surely dead: it ran on this host and its process is
+ * gone. */
+bool run_progress_is_dead(const struct study *study);
 /* Seconds since then; a large number when there is none. */
 double run_progress_age(const struct study *study);
 
