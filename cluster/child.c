@@ -81,14 +81,9 @@ static int spawn(const struct child_options *options, const char *work, int writ
     char cpus[8192], parent[32], name[] = "kerf", command[] = "evaluator";
     format_cpus(options, cpus, sizeof cpus);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    char *argv[] = {name,
-                    command,
-                    (char *)options->study_dir,
-                    (char *)options->store_dir,
-                    cpus,
-                    parent,
-                    (char *)work,
-                    NULL};
+    char *argv[] = {
+        name,         command, (char *)options->study_dir, (char *)options->store_dir, cpus, parent,
+        (char *)work, NULL};
     char **env = clean_environment();
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -233,6 +228,8 @@ static enum verdict judge(struct child *child, int status, char reason[256])
         snprintf(reason, 256, code == 0 ? "answered nonsense" : "left with status %d", code);
     if (code == 0 || code == err_exit_status(ERR_DATA))
         return VERDICT_BAD;
+    if (code == err_exit_status(ERR_IO))
+        return VERDICT_DISK;
     return code == err_exit_status(ERR_INTERNAL) ? VERDICT_CRASH : VERDICT_UNABLE;
 }
 

@@ -13,6 +13,9 @@
 #define BEAT_S 1.0
 /* Nobody greeted for so long: the workers never started. */
 #define NOBODY_S 60.0
+/* So long evaluations in flight are waited for once a stop was asked for; a batch system gives a
+ * minute or two. */
+#define DRAIN_S 45.0
 
 double master_now_s(void)
 {
@@ -108,6 +111,19 @@ static int take_verdict(struct master *master, const struct message *message, st
     return status;
 }
 
+/* A lost worker that beats was only slow: no beats go to the lost of their own accord, but without
+ * any it would take the master for dead and leave. */
+static int take_beat(struct master *master, uint32_t worker, struct err *err)
+{
+    struct message *message = &master->outgoing;
+    leases_beat(master->leases, worker, master_now_s());
+    if (!leases_is_lost(master->leases, worker))
+        return 0;
+    memset(message, 0, sizeof *message);
+    message->kind = MESSAGE_BEAT;
+    return master->link->send(master->link, worker, message, err);
+}
+
 static int take_messages(struct master *master, struct err *err)
 {
     int got;
@@ -118,8 +134,8 @@ static int take_messages(struct master *master, struct err *err)
         master->heard_s = master_now_s();
         if (message->kind == MESSAGE_READY)
             leases_ready(master->leases, message->from, master_now_s());
-        else if (message->kind == MESSAGE_BEAT)
-            leases_beat(master->leases, message->from, master_now_s());
+        else if (message->kind == MESSAGE_BEAT && take_beat(master, message->from, err) != 0)
+            return -1;
         else if (message->kind == MESSAGE_VERDICT && take_verdict(master, message, err) != 0)
             return -1;
     }
@@ -201,6 +217,18 @@ static int beat(struct master *master, struct err *err)
     return 0;
 }
 
+/* Evaluations in flight come home; tables are made again from where they were, so nobody waits for
+ * the rest of one. */
+static bool is_drained(const struct master *master)
+{
+    if (!master->drained)
+        return false;
+    bool wanted = false;
+    for (size_t i = 0; i < master->jobs.n; i++)
+        wanted |= master->jobs.job[i].out && master->jobs.job[i].work.kind == WORK_EVALUATE;
+    return !wanted || master_now_s() - master->drained_s > DRAIN_S;
+}
+
 int master_step(struct master *master, struct err *err)
 {
     if (take_messages(master, err) != 0 || take_losses(master, err) != 0 ||
@@ -210,12 +238,13 @@ int master_step(struct master *master, struct err *err)
             log_warn("master", "the last step could not be committed");
         return -1;
     }
-    return master->phase == PHASE_DONE ? 0 : 1;
+    return master->phase == PHASE_DONE || is_drained(master) ? 0 : 1;
 }
 
 void master_drain(struct master *master)
 {
     master->drained = true;
+    master->drained_s = master_now_s();
 }
 
 bool master_was_drained(const struct master *master)

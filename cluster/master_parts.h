@@ -38,6 +38,7 @@ struct master {
     uint64_t n_evaluated, n_failed, n_quarantined; /* of this run */
     uint32_t n_unable_in_row;
     bool drained, transaction;
+    double drained_s; /* when the stop was asked for */
     struct device_class device;
     struct message incoming, outgoing;
 };

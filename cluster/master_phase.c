@@ -207,6 +207,15 @@ static bool search_is_over(const struct master *master)
            master_now_s() - master->start_s > master->options.time_s;
 }
 
+static bool is_known(struct master *master, const struct genome *genome)
+{
+    struct id128 id = genome_id(genome, &master->study->parent);
+    struct candidate *there = malloc(sizeof *there);
+    bool known = there != NULL && archive_get_candidate(master->archive, &id, there, NULL) == 0;
+    free(there);
+    return known;
+}
+
 static int add_proposal(struct master *master, bool *exhausted, struct err *err)
 {
     uint8_t levels[SPACE_MAX_GENES];
@@ -221,7 +230,10 @@ static int add_proposal(struct master *master, bool *exhausted, struct err *err)
         return -1;
     }
     space_genome(&master->space, levels, genome);
-    int status = propose(master, genome, levels, master->space.n_genes, origin, RUNG_SEARCH, err);
+    /* A vector may stand for the very genome of the parent, which is measured already. */
+    int status = is_known(master, genome) ? search_discard(master->search, levels, err)
+                                          : propose(master, genome, levels, master->space.n_genes,
+                                                    origin, RUNG_SEARCH, err);
     free(genome);
     return status;
 }
@@ -283,12 +295,8 @@ static int next_phase(struct master *master, struct err *err)
 int master_fill(struct master *master, uint32_t n_free, struct err *err)
 {
     bool exhausted = false;
-    if (master->drained) {
-        /* What is out may come home; nothing else is begun. */
-        if (leases_n_busy(master->leases) == 0)
-            master->phase = PHASE_DONE;
+    if (master->drained)
         return 0;
-    }
     if (master->phase == PHASE_PREPARE && master->jobs.n == 0 && !is_prepared(master))
         return add_prepare(master, err);
     while (master->phase == PHASE_SEARCH && !search_is_over(master) && !exhausted &&

@@ -13,6 +13,7 @@
 #define MAX_FAILED     2 /* of its own fault: then quarantined */
 #define MAX_LOST       2 /* workers lost over one job: then quarantined too */
 #define MAX_UNABLE     8 /* in a row, over all jobs: then the machine cannot do it */
+#define MAX_DISK       3 /* the same for a full disk, which no waiting empties */
 #define UNABLE_PAUSE_S 5
 
 /* --- answers --- */
@@ -182,11 +183,14 @@ static int enter_failure(struct master *master, struct job *job, enum verdict ve
     job->work.attempt++;
     job->n_failed += own_fault;
     job->n_lost += verdict == VERDICT_LOST;
-    job->n_unable += verdict == VERDICT_UNABLE;
-    master->n_unable_in_row = verdict == VERDICT_UNABLE ? master->n_unable_in_row + 1 : 0;
-    job->not_before_s = master_now_s() + (verdict == VERDICT_UNABLE ? UNABLE_PAUSE_S : 0);
-    if (master->n_unable_in_row >= MAX_UNABLE) {
-        err_set(err, ERR_RESOURCE, "%u times in a row no worker could do its work: %.200s",
+    bool unable = verdict == VERDICT_UNABLE || verdict == VERDICT_DISK;
+    job->n_unable += unable;
+    master->n_unable_in_row = unable ? master->n_unable_in_row + 1 : 0;
+    job->not_before_s = master_now_s() + (unable ? UNABLE_PAUSE_S : 0);
+    if (master->n_unable_in_row >= (verdict == VERDICT_DISK ? MAX_DISK : MAX_UNABLE)) {
+        err_set(err, verdict == VERDICT_DISK ? ERR_IO : ERR_RESOURCE,
+                "%u times in a row no worker could do its work: %.200s; everything committed is "
+                "saved, run the same command again",
                 master->n_unable_in_row, reason);
         return -1;
     }
@@ -195,6 +199,11 @@ static int enter_failure(struct master *master, struct job *job, enum verdict ve
         if (give_up)
             err_set(err, ERR_DATA, "the study cannot be prepared: %.250s", reason);
         return give_up ? -1 : 0;
+    }
+    if (give_up && job->work.n_levels == 0) {
+        /* Nothing can be compared without the parent, so it is never put aside. */
+        err_set(err, ERR_DATA, "the parent itself cannot be measured: %.250s", reason);
+        return -1;
     }
     /* A loss is the worker's until the same candidate loses two. */
     if (!own_fault && !give_up)

@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const char *const kind_names[] = {"ready", "beat", "task", "verdict", "stop"};
-static const char *const verdict_names[] = {"done", "crash", "timeout", "bad", "unable", "lost"};
+static const char *const verdict_names[] = {"done",   "crash", "timeout", "bad",
+                                            "unable", "disk",  "lost"};
 static const char *const work_names[] = {"prepare", "sensitivity", "evaluate"};
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

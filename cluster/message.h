@@ -41,7 +41,8 @@ enum verdict {
     VERDICT_CRASH, /* died of a signal or left with a status of its own making */
     VERDICT_TIMEOUT,
     VERDICT_BAD,    /* answered nonsense, or said that the candidate is bad (NaN...) */
-    VERDICT_UNABLE, /* the machine's fault, not the candidate's: too noisy, disk full, no memory */
+    VERDICT_UNABLE, /* the machine's fault, not the candidate's: too noisy, no memory */
+    VERDICT_DISK,   /* as UNABLE, because the worker's disk is full or failing */
     VERDICT_LOST    /* the worker fell silent: made by the master, never sent */
 };
 const char *verdict_name(enum verdict verdict);

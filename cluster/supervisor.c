@@ -100,7 +100,7 @@ static int answer(struct supervisor *supervisor, enum verdict verdict, const cha
     if (result != NULL && strlen(result) < inline_max) {
         strcpy(message->result, result);
     } else if (result != NULL && spool(supervisor, result, message, &trouble) != 0) {
-        message->verdict = VERDICT_UNABLE;
+        message->verdict = trouble.code == ERR_IO ? VERDICT_DISK : VERDICT_UNABLE;
         message->spool[0] = '\0';
         snprintf(message->reason, sizeof message->reason, "%.255s", trouble.text);
     }

@@ -206,7 +206,7 @@ int main(int argc, char **argv)
     expect(HUGE_ANSWER, 10, VERDICT_BAD, "nonsense", "nor more than fits");
     expect(STATUS_7, 10, VERDICT_UNABLE, "status 7", "an unknown status is the machine's");
     expect(STATUS_65, 10, VERDICT_BAD, "holds a NaN", "bad data is the candidate's, in its words");
-    expect(STATUS_74, 10, VERDICT_UNABLE, "disk full", "a full disk is the machine's");
+    expect(STATUS_74, 10, VERDICT_DISK, "disk full", "a full disk is told apart");
     expect(GRANDCHILD, 10, VERDICT_DONE, "", "what the child started does not hold us up");
     test_dies_with_parent();
     return tap_done();
