@@ -13,6 +13,8 @@ static const struct option_row rows[] = {
      "tpot_ms.p50"},
     {"max-loss", 0, OPTION_TEXT, "PERCENT", "largest rise of perplexity (0.5%)", NULL},
     {"max-size", 0, OPTION_TEXT, "BYTES", "largest size of the weights (1.5GiB)", NULL},
+    {"allow-flagged", 0, OPTION_FLAG, NULL, "let latencies of a machine that was not quiet answer",
+     NULL},
     {"number", 'n', OPTION_TEXT, "COUNT", "how many answers", "1"},
     {0}};
 
@@ -75,6 +77,7 @@ static int parse_query(const struct options *options, struct query *query, struc
         err_set(err, ERR_USAGE, "--number: 1 to %d", QUERY_MAX);
         return -1;
     }
+    query->allow_flagged = option_flag(options, "allow-flagged");
     query->n = (uint32_t)n;
     return 0;
 }

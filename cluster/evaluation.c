@@ -63,6 +63,7 @@ void evaluation_put_probe(cJSON *result, const char *name, const struct probe_re
     cJSON_AddNumberToObject(node, "ratio_hi", probe->ratio_hi);
     cJSON_AddNumberToObject(node, "n_accepted", probe->n_accepted);
     cJSON_AddNumberToObject(node, "n_warmup", probe->n_warmup);
+    cJSON_AddBoolToObject(node, "noisy", probe->noisy);
     cJSON *rejected = cJSON_AddObjectToObject(node, "rejected");
     cJSON_AddNumberToObject(rejected, "migrated", probe->rejected.migrated);
     cJSON_AddNumberToObject(rejected, "stolen", probe->rejected.stolen);

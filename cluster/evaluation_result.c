@@ -43,6 +43,12 @@ static void read_measured(const cJSON *root, const char *name, struct measured *
                                       number(rejected, "clock", 0, 1e6, bad));
 }
 
+static bool is_noisy(const cJSON *root, const char *name)
+{
+    const cJSON *node = cJSON_GetObjectItemCaseSensitive(root, name);
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(node, "noisy"));
+}
+
 static void read_quality(const cJSON *root, struct evaluation *evaluation, const char **bad)
 {
     const cJSON *node = cJSON_GetObjectItemCaseSensitive(root, "quality");
@@ -123,6 +129,8 @@ int evaluation_parse(const char *json, const struct study *study, struct evaluat
     read_quality(root, evaluation, &bad);
     read_measured(root, "decode", &evaluation->decode, &bad);
     read_measured(root, "prefill", &evaluation->prefill, &bad);
+    evaluation->flags = (is_noisy(root, "decode") ? EVALUATION_DECODE_NOISY : 0) |
+                        (is_noisy(root, "prefill") ? EVALUATION_PREFILL_NOISY : 0);
     read_tasks(root, evaluation, &bad);
     const cJSON *predicted = cJSON_GetObjectItemCaseSensitive(root, "predicted");
     evaluation->predicted_decode_ns = optional(predicted, "decode_ns");

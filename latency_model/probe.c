@@ -20,7 +20,7 @@
 #define MAX_CLOCK_DRIFT 0.05
 /* Warm-up ends when three successive medians agree this well. */
 #define STATIONARY 0.01
-/* One sample in this many rounds must survive, or the machine is too noisy to say anything. */
+/* One round in this many must survive, or the machine was not quiet. */
 #define MIN_ACCEPTED_SHARE 4
 
 /* What the system says around a run; differences tell what disturbed it. */
@@ -46,6 +46,7 @@ struct session {
     struct rng *rng;
     struct sample *sample; /* [rounds_max][n_items] */
     uint32_t n_rounds;
+    bool noisy;            /* disturbed samples count too */
     int64_t end_ns; /* 0: no limit */
 };
 
@@ -186,16 +187,23 @@ static void count_rejection(struct probe_rejects *rejects, enum rejection reject
     rejects->clock += rejection == CLOCK;
 }
 
-/* Rounds in which both the item and the reference were accepted. */
+/* On a machine that was not quiet only a sample of another core is worthless. */
+static bool counts(const struct session *session, const struct sample *sample)
+{
+    return sample->rejection == ACCEPTED || (session->noisy && sample->rejection != MIGRATED);
+}
+
+/* Rounds in which both the item and the reference count. */
 static void collect(const struct session *session, size_t item, struct probe_result *result)
 {
     uint32_t n_warmup = result->n_warmup;
     memset(result, 0, sizeof *result);
     result->n_warmup = n_warmup;
+    result->noisy = session->noisy;
     for (uint32_t r = 0; r < session->n_rounds; r++) {
         const struct sample *row = &session->sample[(size_t)r * session->n_items];
         count_rejection(&result->rejected, row[item].rejection);
-        if (row[item].rejection != ACCEPTED || row[0].rejection != ACCEPTED)
+        if (!counts(session, &row[item]) || !counts(session, &row[0]))
             continue;
         result->sample_ns[result->n_accepted] = row[item].ns;
         result->ratio[result->n_accepted] = row[item].ns / row[0].ns;
@@ -260,6 +268,7 @@ static int run_rounds(struct session *session, struct probe_result *results, str
     return 0;
 }
 
+/* 0, or -1 where an item has too few rounds. */
 static int finish(const struct session *session, uint32_t n_warmup, struct probe_result *results,
                   struct err *err)
 {
@@ -268,7 +277,8 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
         collect(session, i, result);
         summarize(result);
         result->n_warmup = n_warmup;
-        if (result->n_accepted >= 3 && result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
+        if (result->n_accepted >= 3 &&
+            result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
             continue;
         err_set(err, ERR_RESOURCE,
                 "too noisy to measure: of %u rounds %u count (item %zu: %u migrated, %u stolen, "
@@ -298,8 +308,10 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
     int status = warm_up(&session, &n_warmup, err);
     if (status == 0)
         status = run_rounds(&session, results, err);
-    if (status == 0)
+    if (status == 0 && finish(&session, n_warmup, results, NULL) != 0) {
+        session.noisy = true;
         status = finish(&session, n_warmup, results, err);
+    }
     free(session.sample);
     return status;
 }

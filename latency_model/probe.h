@@ -6,10 +6,13 @@
  * of the machine cancels.  A sample is rejected, and counted by cause, when the thread migrated,
  * was switched out involuntarily more than allowed, the hypervisor stole time, or a fixed spin loop
  * run beside it was off (clock).  A round counts only where reference and item are both accepted.
- * Stops when every item's interval is narrower than wanted, or at the cap. */
+ * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
+ * survive even there, the machine was not quiet: all samples that stayed on their core then count,
+ * and the result says that it is noisy. */
 #ifndef KERF_PROBE_H
 #define KERF_PROBE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +44,7 @@ struct probe_rejects {
 struct probe_result {
     uint32_t n_accepted, n_warmup;
     struct probe_rejects rejected;
+    bool noisy;                         /* disturbed samples had to be counted in */
     double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
@@ -49,8 +53,8 @@ struct probe_result {
 };
 
 /* Items[0] is the reference.  `cpu` is where the calling thread is bound (for migration checks).
- * 0, or -1 when an item fails or too few samples survive (ERR_RESOURCE: the machine is too noisy,
- * with the counts by cause). */
+ * 0, or -1 when an item fails or almost no sample stayed on its core (ERR_RESOURCE, with the
+ * counts by cause). */
 int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
               int cpu, struct rng *rng, struct probe_result *results, struct err *err);
 

@@ -35,6 +35,14 @@ static double shortfall(const struct front_member *member, const struct query *q
     return sum;
 }
 
+/* A flagged latency is shown but meets no budget unless that is asked for. */
+static bool is_barred(const struct front_member *member, const struct query *query)
+{
+    uint32_t flag =
+        query->metric == METRIC_PREFILL ? EVALUATION_PREFILL_NOISY : EVALUATION_DECODE_NOISY;
+    return query->budget_ns > 0 && !query->allow_flagged && (member->evaluation.flags & flag) != 0;
+}
+
 /* --- the best --- */
 
 static int compare_kld(const struct front_member *a, const struct front_member *b)
@@ -71,7 +79,7 @@ static const struct front_member *next_best(const struct front *front, const str
     const struct front_member *best = NULL, *verified = NULL;
     for (size_t i = 0; i < front->n_all; i++) {
         const struct front_member *member = &front->all[i];
-        if (shortfall(member, query) > 0 || is_taken(answer, member))
+        if (shortfall(member, query) > 0 || is_taken(answer, member) || is_barred(member, query))
             continue;
         if (best == NULL || compare_kld(member, best) < 0)
             best = member;

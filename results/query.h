@@ -17,6 +17,7 @@ struct query {
     double max_loss;    /* largest ppl_ratio - 1; < 0: no limit */
     uint64_t max_bytes; /* 0: no limit */
     uint32_t n;         /* answers wanted */
+    bool allow_flagged; /* latencies of a machine that was not quiet count too */
 };
 
 #define QUERY_MAX     16

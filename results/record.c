@@ -50,6 +50,7 @@ static const struct field evaluation_fields[] = {
     EVALUATION(40, n_tokens, KIND_U32),
     EVALUATION(44, n_tasks, KIND_U32),
     EVALUATION(48, kernel_bound, KIND_U32),
+    EVALUATION(52, flags, KIND_U32),
     EVALUATION(56, kld, KIND_F64),
     EVALUATION(64, kld_se, KIND_F64),
     EVALUATION(72, kld_p99, KIND_F64),

@@ -21,6 +21,10 @@ struct measured {
 
 enum rung { RUNG_SEARCH, RUNG_FINAL };
 
+/* Validity flags: the machine was not quiet while this latency was measured. */
+#define EVALUATION_DECODE_NOISY 1u
+#define EVALUATION_PREFILL_NOISY 2u
+
 enum candidate_status {
     STATUS_PENDING,     /* proposed, not yet told */
     STATUS_DONE,
@@ -43,6 +47,7 @@ struct evaluation {
     double seconds;             /* that the evaluation took */
     int64_t wall_s;             /* when it was committed */
     struct id128 device;        /* class that the latencies belong to */
+    uint32_t flags;             /* EVALUATION_...: a flagged latency meets no budget by itself */
     uint32_t kernel_bound;      /* bit set of formats (1 << enum format) labelled kernel-bound */
 };
 

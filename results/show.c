@@ -331,15 +331,21 @@ bool show_range(const struct front *front, struct show_range *range)
 
 size_t show_ticks(double low, double high, size_t room, double ticks[32])
 {
-    /* From every 1, 2, 5 to one in so many decades: the densest that has room. */
-    static const double steps[][3] = {{1, 2, 5}, {1, 3, 0}, {1, 0, 0}};
+    /* From many steps a decade to one in so many decades: the densest that has room. */
+    static const double steps[][10] = {{1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8},
+                                       {1, 1.5, 2, 3, 4, 6, 8},
+                                       {1, 2, 3, 5, 7},
+                                       {1, 2, 5},
+                                       {1, 3},
+                                       {1}};
+    const int n_steps = (int)(sizeof steps / sizeof steps[0]);
     size_t n = 0;
-    for (size_t density = 0; density < 8; density++) {
-        const double *step = steps[density < 2 ? density : 2];
-        int every = density < 2 ? 1 : (int)density - 1;
+    for (int density = 0; density < n_steps + 6; density++) {
+        const double *step = steps[density < n_steps ? density : n_steps - 1];
+        int every = density < n_steps ? 1 : density - n_steps + 2;
         n = 0;
         for (int k = (int)floor(log10(low)); k <= (int)ceil(log10(high)); k++)
-            for (int s = 0; s < 3 && step[s] > 0; s++) {
+            for (int s = 0; s < 10 && step[s] > 0; s++) {
                 double tick = step[s] * pow(10, k);
                 if (k % every == 0 && tick >= low && tick <= high && n < 32)
                     ticks[n++] = tick;

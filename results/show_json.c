@@ -97,6 +97,7 @@ static cJSON *member_json(const struct front_member *member, const struct study 
     cJSON_AddStringToObject(node, "id", hex);
     cJSON_AddStringToObject(node, "rung", e->rung == RUNG_FINAL ? "final" : "search");
     cJSON_AddBoolToObject(node, "verified", e->rung == RUNG_FINAL);
+    cJSON_AddBoolToObject(node, "noisy", e->flags != 0);
     put_latency(node, "tpot_ms", &e->decode, e->predicted_decode_ns);
     put_latency(node, "ttft_ms", &e->prefill, e->predicted_prefill_ns);
     put_quality(node, e);

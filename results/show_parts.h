@@ -106,8 +106,8 @@ struct show_range {
 #define SHOW_KLD_MIN 1e-7
 bool show_range(const struct front *front, struct show_range *range);
 double show_kld_drawn(const struct front_member *member); /* at least SHOW_KLD_MIN */
-/* Ticks 1, 2, 5 x 10^k within [low, high] (fewer where there would be more than `room`); returns
- * their number, at most 32. */
+/* Round numbers within [low, high], at most `room` of them (and 32) and as many as that allows;
+ * returns their number. */
 size_t show_ticks(double low, double high, size_t room, double ticks[32]);
 
 #endif

@@ -32,6 +32,7 @@ static void put_note(struct show_cells *cells, const struct front_member *member
     add_word(note, sizeof note, show_is_joint(facts) ? "joint" : "");
     add_word(note, sizeof note, member->evaluation.kernel_bound != 0 ? "*" : "");
     add_word(note, sizeof note, facts->verified ? "" : "unverified");
+    add_word(note, sizeof note, member->evaluation.flags != 0 ? "noisy" : "");
     show_cell(cells, note);
 }
 
