@@ -171,8 +171,26 @@ static int create_env(struct archive *archive, size_t map_bytes, struct err *err
     return rc != 0 ? archive_fail(archive, rc, "opening", err) : 0;
 }
 
+/* A file that is not there, or that a writer is only about to fill. */
+static int check_file(const struct archive *archive, struct err *err)
+{
+    char path[4096 + 16];
+    struct stat file;
+    snprintf(path, sizeof path, "%s/data.mdb", archive->dir);
+    if (stat(path, &file) != 0) {
+        err_set_errno(err, errno, "%s", path);
+        return -1;
+    }
+    if (file.st_size > 0)
+        return 0;
+    err_set(err, ERR_MISSING, "%s: nothing in the archive yet; run kerf search", archive->dir);
+    return -1;
+}
+
 static int open_env(struct archive *archive, size_t map_bytes, struct err *err)
 {
+    if (archive->mode == ARCHIVE_READ && check_file(archive, err) != 0)
+        return -1;
     unsigned flags = MDB_NOTLS | (archive->mode == ARCHIVE_READ ? MDB_RDONLY : 0);
     if (create_env(archive, map_bytes, err) != 0)
         return -1;
