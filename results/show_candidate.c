@@ -100,15 +100,15 @@ static void print_tasks(FILE *out, const struct evaluation *e, const char *detai
     cJSON_Delete(root);
 }
 
-/* The same tokens one by one through the decode path. */
+/* The KLD once more, with tokens one by one as in decoding. */
 static void print_decode_check(FILE *out, const char *details)
 {
     cJSON *root = details != NULL ? cJSON_Parse(details) : NULL;
     const cJSON *check = cJSON_GetObjectItemCaseSensitive(root, "decode_path");
     double kld = number_of(check, "kld"), n = number_of(check, "n_tokens");
     if (!isnan(kld) && !isnan(n))
-        fprintf(out, "          through the decode path: %.3g over the first %.0f tokens\n", kld,
-                n);
+        fprintf(out, "check     %.3g nats through the decode path, over the first %.0f tokens\n",
+                kld, n);
     cJSON_Delete(root);
 }
 

@@ -110,10 +110,11 @@ void show_plot(FILE *out, const struct front *front, int width, int height)
     }
     memset(canvas.cell, ' ', (size_t)canvas.width * (size_t)canvas.height);
     draw_points(&canvas, front);
-    fprintf(out, "KLD to the parent, nats per token (log)   %s\n", front->device);
+    fprintf(out, "KLD to the parent, nats per token (log)  %.*s\n", width > 50 ? width - 42 : 8,
+            front->device);
     print_rows(out, &canvas);
     print_x_axis(out, &canvas);
-    fprintf(out, "%*stpot_ms p50, ms per token (log)   # joint  o other%s\n", LABEL, "",
+    fprintf(out, "%*stpot_ms p50, ms (log)   # joint  o other%s\n", LABEL, "",
             front->has_parent ? "  P parent (KLD 0)" : "");
     free(canvas.cell);
 }

@@ -183,8 +183,7 @@ static void print_no(FILE *out, const struct study *study, const struct front *f
     explain_rows(out, answer->nearest, answer->n_nearest);
     fprintf(out, "%u measured", answer->n_measured);
     if (query->budget_ns > 0)
-        fprintf(out, ", %u over %s <= %s", answer->n_over_budget, show_metric(query->metric),
-                question);
+        fprintf(out, ", %u of them over the budget", answer->n_over_budget);
     fprintf(out, "%s\n", answer->parent_meets ? "; the parent itself meets this" : "");
 }
 
