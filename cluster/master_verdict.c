@@ -79,7 +79,7 @@ static void log_evaluation(const struct master *master, const struct job *job,
     char id[ID128_HEX];
     id128_hex(evaluation->candidate, id);
     log_info(job->work.rung == RUNG_FINAL ? "final" : "search",
-             "done=%llu/%llu id=%.8s kld=%.4f decode_us=%.1f prefill_ms=%.2f mb=%.2f s=%.1f",
+             "done=%llu/%llu id=%.8s kld=%.3g decode_us=%.1f prefill_ms=%.2f mb=%.2f s=%.1f",
              (unsigned long long)master->n_candidates, (unsigned long long)master->options.evals,
              id, evaluation->kld, evaluation->decode.median_ns * 1e-3,
              evaluation->prefill.median_ns * 1e-6, (double)evaluation->weight_bytes * 1e-6,
@@ -197,7 +197,8 @@ static int enter_failure(struct master *master, struct job *job, enum verdict ve
     bool give_up = job->n_failed >= MAX_FAILED || job->n_lost >= MAX_LOST;
     if (job->work.kind != WORK_EVALUATE) {
         if (give_up)
-            err_set(err, ERR_DATA, "the study cannot be prepared: %.250s", reason);
+            err_set(err, verdict == VERDICT_CRASH ? ERR_INTERNAL : ERR_DATA,
+                    "the study cannot be prepared: %.250s", reason);
         return give_up ? -1 : 0;
     }
     if (give_up && job->work.n_levels == 0) {
