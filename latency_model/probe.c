@@ -22,6 +22,8 @@
 #define STATIONARY 0.01
 /* One round in this many must survive, or the machine was not quiet. */
 #define MIN_ACCEPTED_SHARE 4
+/* Fewer ratios than this have no 95 % interval at all. */
+#define MIN_ACCEPTED 6
 
 /* What the system says around a run; differences tell what disturbed it. */
 struct witness {
@@ -277,7 +279,7 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
         collect(session, i, result);
         summarize(result);
         result->n_warmup = n_warmup;
-        if (result->n_accepted >= 3 &&
+        if (result->n_accepted >= MIN_ACCEPTED &&
             result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
             continue;
         err_set(err, ERR_RESOURCE,
@@ -290,16 +292,19 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
     return 0;
 }
 
-int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
+int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *wanted,
               int cpu, struct rng *rng, struct probe_result *results, struct err *err)
 {
     assert(n_items >= 1 && n_items <= PROBE_MAX_ITEMS);
-    assert(plan->rounds_min >= 1 && plan->rounds_max <= PROBE_MAX_ROUNDS);
+    assert(wanted->rounds_min >= 1 && wanted->rounds_max <= PROBE_MAX_ROUNDS);
+    struct probe_plan plan = *wanted;
+    if (plan.rounds_max < MIN_ACCEPTED)
+        plan.rounds_max = MIN_ACCEPTED;
     struct session session = {
-        .items = items, .n_items = n_items, .plan = plan, .cpu = cpu, .rng = rng};
-    if (plan->max_seconds > 0)
-        session.end_ns = clock_now_ns() + (int64_t)(plan->max_seconds * 1e9);
-    session.sample = calloc((size_t)plan->rounds_max * n_items, sizeof *session.sample);
+        .items = items, .n_items = n_items, .plan = &plan, .cpu = cpu, .rng = rng};
+    if (plan.max_seconds > 0)
+        session.end_ns = clock_now_ns() + (int64_t)(plan.max_seconds * 1e9);
+    session.sample = calloc((size_t)plan.rounds_max * n_items, sizeof *session.sample);
     if (session.sample == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;

@@ -32,7 +32,8 @@ struct probe_item {
 
 struct probe_plan {
     uint32_t warmup_max;             /* rounds; stops earlier when stationary */
-    uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS */
+    uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS; 6 are made at least: fewer ratios have
+                                      * no interval */
     double ci;          /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
     double max_seconds; /* of the whole probe, 0 = no limit */
 };

@@ -99,8 +99,8 @@ static const struct field fields[] = {
 
     {"/latency/workloads", KIND_WORKLOADS, 0, 0, 0, 0, 0, "one prefill and one decode workload, such as [\"pp128@b1\", \"tg32@b1\"]"},
     {"/latency/threads", KIND_THREADS, 0, AT(threads), 0, 1, 1024, "a number of threads or \"cores\""},
-    {"/latency/rounds/min", KIND_COUNT_32, 0, AT(rounds_min), 0, 3, 10000, "rounds of a probe, 3 to 10000"},
-    {"/latency/rounds/max", KIND_COUNT_32, 0, AT(rounds_max), 0, 3, 10000, "rounds of a probe, 3 to 10000"},
+    {"/latency/rounds/min", KIND_COUNT_32, 0, AT(rounds_min), 0, 3, 256, "rounds of a probe, 3 to 256"},
+    {"/latency/rounds/max", KIND_COUNT_32, 0, AT(rounds_max), 0, 3, 256, "rounds of a probe, 3 to 256"},
     {"/latency/ci", KIND_REAL, 0, AT(ci), 0, 1e-6, 0.5, "the wanted half-width of a ratio's interval, such as 0.01, at most 0.5"},
 
     {"/search/seed", KIND_COUNT, 0, AT(seed), 0, 0, 1e15 - 1, "a whole number from 0, at most 15 digits"},
