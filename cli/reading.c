@@ -48,6 +48,8 @@ int reading_format(const struct options *options, enum show_format *format, stru
 
 int command_fail(const struct err *err)
 {
-    fprintf(stderr, "kerf: %s\n", err->text[0] != '\0' ? err->text : err_phrase(err->code));
+    const char *text = err->text[0] != '\0' ? err->text : err_phrase(err->code);
+    /* "kerf init: ..." names itself. */
+    fprintf(stderr, "%s%s\n", strncmp(text, "kerf ", 5) == 0 ? "" : "kerf: ", text);
     return err_exit_status(err->code);
 }
