@@ -185,7 +185,7 @@ static void test_genes(void)
            gene->value[4] == 1024 && gene->unit == 7 && gene->layer == 3,
        "widths are 0, 256, 512, 768, 1024");
     gene = &space.gene[space_gene_of(&space, GENE_DOWN, 3)];
-    ok(gene->n_levels == 6 && gene->value[0] == FORMAT_Q2_K && gene->value[5] == FORMAT_Q8_0,
+    ok(gene->n_levels == 7 && gene->value[0] == FORMAT_Q2_K && gene->value[6] == FORMAT_Q8_0,
        "formats go from the coarsest to the finest");
     is_text(space_gene_name(&space, (uint32_t)space_gene_of(&space, GENE_DOWN, 3), name),
             "blk.3.ffn_down", "genes have names");
