@@ -14,14 +14,79 @@
 #define N_RECENT     64
 #define NICHE_EXCESS 1.5
 #define NICHE_LEAST  3
+/* The residuals that are looked at, and the constants of screen.h. */
+#define NEAR_MOST    512
+#define NEAR_LEVELS  0.05
+#define NEAR_LOSS    0.3
+#define PRIOR_WEIGHT 0.1
+#define STEP_ONE     65535
 
-void screen_predict(const struct search *search, const uint8_t *levels, double *point)
+/* --- prediction --- */
+
+static void predict_prior(const struct search *search, const uint8_t *levels, double *point)
 {
     double objective[PROBLEM_MAX_OBJ];
     objective[0] = additive_loss(search->additive, levels);
     additive_costs(search->additive, levels, objective + 1);
     search_log(search, objective, point);
 }
+
+/* Sums are in whole numbers: they come out the same in any order, and quickly. */
+static uint32_t distance(const struct screen *screen, const uint8_t *a, const uint8_t *b)
+{
+    uint32_t n = screen->search->problem->n_genes, sum = 0;
+    for (uint32_t g = 0; g < n; g++)
+        sum += (uint32_t)abs((int)a[g] - (int)b[g]) * screen->gene_step[g];
+    return sum;
+}
+
+static double nearby_residual(const struct screen *screen, const uint8_t *levels, double prior)
+{
+    const struct search *search = screen->search;
+    double n_genes = search->problem->n_genes, weights = PRIOR_WEIGHT, sum = 0;
+    for (size_t i = 0; i < screen->n_near; i++) {
+        size_t vector = search->told_vector[screen->first_near + i];
+        double far = distance(screen, levels, vector_set_at(&search->known, vector)) /
+                     (n_genes * STEP_ONE * NEAR_LEVELS);
+        double off = (prior - screen->prior[i]) / NEAR_LOSS;
+        double weight = exp(-far - 0.5 * off * off);
+        weights += weight;
+        sum += weight * screen->residual[i];
+    }
+    return sum / weights;
+}
+
+void screen_predict(const struct screen *screen, const uint8_t *levels, double *point)
+{
+    predict_prior(screen->search, levels, point);
+    point[0] += nearby_residual(screen, levels, point[0]);
+}
+
+static int init_residuals(struct screen *screen)
+{
+    const struct search *search = screen->search;
+    const struct problem *problem = search->problem;
+    screen->n_near = search->n_told < NEAR_MOST ? search->n_told : NEAR_MOST;
+    screen->first_near = search->n_told - screen->n_near;
+    screen->residual = malloc((screen->n_near + 1) * sizeof *screen->residual);
+    screen->prior = malloc((screen->n_near + 1) * sizeof *screen->prior);
+    screen->gene_step = malloc(problem->n_genes * sizeof *screen->gene_step);
+    if (screen->residual == NULL || screen->prior == NULL || screen->gene_step == NULL)
+        return -1;
+    for (uint32_t g = 0; g < problem->n_genes; g++)
+        screen->gene_step[g] =
+            (uint16_t)(STEP_ONE / (problem->n_levels[g] > 1 ? problem->n_levels[g] - 1 : 1));
+    for (size_t i = 0; i < screen->n_near; i++) {
+        double point[PROBLEM_MAX_OBJ];
+        size_t told = screen->first_near + i;
+        predict_prior(search, vector_set_at(&search->known, search->told_vector[told]), point);
+        screen->prior[i] = (float)point[0];
+        screen->residual[i] = (float)(search->told[told * problem->n_obj] - point[0]);
+    }
+    return 0;
+}
+
+/* --- what is aimed at --- */
 
 static size_t niche_of(const struct screen *screen, const double *point)
 {
@@ -57,10 +122,12 @@ int screen_init(struct screen *screen, const struct search *search, struct err *
     *screen = (struct screen){.search = search};
     frontier_init(&screen->aims, n_obj);
     set_range(screen, &search->frontier);
-    int status = frontier_assign(&screen->aims, &search->frontier);
+    int status = init_residuals(screen);
+    if (status == 0)
+        status = frontier_assign(&screen->aims, &search->frontier);
     for (size_t i = 0; i < search->n_out && status == 0; i++, n_counted++) {
         double point[PROBLEM_MAX_OBJ];
-        screen_predict(search, vector_set_at(&search->known, search->out[i]), point);
+        screen_predict(screen, vector_set_at(&search->known, search->out[i]), point);
         status = frontier_add(&screen->aims, point) < 0 ? -1 : 0;
         screen->count[niche_of(screen, point)]++;
     }
@@ -79,6 +146,9 @@ int screen_init(struct screen *screen, const struct search *search, struct err *
 void screen_fini(struct screen *screen)
 {
     frontier_fini(&screen->aims);
+    free(screen->residual);
+    free(screen->prior);
+    free(screen->gene_step);
 }
 
 /* How far a point that adds nothing is behind the front: what it would have to gain in every log
@@ -98,7 +168,7 @@ static double shortfall(const struct frontier *front, const double *point)
 double screen_score(const struct screen *screen, const uint8_t *levels, bool *is_crowded)
 {
     double point[PROBLEM_MAX_OBJ];
-    screen_predict(screen->search, levels, point);
+    screen_predict(screen, levels, point);
     *is_crowded = screen->count[niche_of(screen, point)] >= screen->quota;
     double gain = hypervolume_gain(screen->aims.points, screen->aims.n, screen->aims.n_obj,
                                    screen->reference, point);

@@ -117,6 +117,7 @@ void search_destroy(struct search *search)
         return;
     free(search->cursor);
     free(search->told);
+    free(search->told_vector);
     free(search->out);
     free(search->is_told);
     frontier_fini(&search->frontier);
@@ -245,12 +246,14 @@ int search_tell(struct search *search, const uint8_t *levels, const double *obje
     search_log(search, objective, point);
     if (grow(&search->told, &search->told_capacity, search->n_told, n_obj * sizeof *search->told,
              err) != 0 ||
+        grow(&search->told_vector, &search->told_vector_capacity, search->n_told,
+             sizeof *search->told_vector, err) != 0 ||
         population_add(&search->population, number, point, err) != 0)
         return -1;
     if (frontier_add(&search->frontier, point) < 0)
         return out_of_memory(err);
     memcpy(search->told + search->n_told * n_obj, point, n_obj * sizeof *point);
-    search->n_told++;
+    search->told_vector[search->n_told++] = number;
     search->is_told[number] = true;
     leave_out(search, repaired);
     note_worst(search, objective);

@@ -31,7 +31,8 @@ struct search {
     struct population population;
     struct frontier frontier; /* of log objectives */
     double *told;             /* [n_told][n_obj] log objectives, in order of telling */
-    size_t n_told, told_capacity;
+    size_t *told_vector;      /* [n_told], number among `known` */
+    size_t n_told, told_capacity, told_vector_capacity;
     double worst[PROBLEM_MAX_OBJ];     /* raw, of the first n_seeds told */
     double reference[PROBLEM_MAX_OBJ]; /* log of 1.1 x worst; fixed when n_seeds are told */
     bool has_reference;
