@@ -2,6 +2,7 @@
 #include "results/archive_parts.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
+#include "space/base/log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,19 +34,19 @@ static int copy_to(struct archive *archive, int fd)
     return rc;
 }
 
-static int sync_dir(const char *dir)
+/* Some network file systems cannot sync a folder; the copy is there all the same. */
+static void sync_dir(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return errno;
-    int rc = fsync(fd) == 0 ? 0 : errno;
-    close(fd);
-    return rc;
+    if (fd < 0 || fsync(fd) != 0)
+        log_warn("archive", "cannot sync %s: %s", dir, strerror(errno));
+    if (fd >= 0)
+        close(fd);
 }
 
 int archive_copy(struct archive *archive, const char *dir, struct err *err)
 {
-    char path[4096 + 16], temp[4096 + 64];
+    char path[4096 + 16], temp[4096 + 32];
     if (strlen(dir) >= 4096) {
         err_set(err, ERR_CREATE, "%.64s...: the path is too long", dir);
         return -1;
@@ -53,7 +54,8 @@ int archive_copy(struct archive *archive, const char *dir, struct err *err)
     if (file_make_dirs(dir, err) != 0 || refuse_self(archive, dir, err) != 0)
         return -1;
     snprintf(path, sizeof path, "%s/data.mdb", dir);
-    snprintf(temp, sizeof temp, "%s.%ld", path, (long)getpid());
+    /* Always the same name: what a killed copy left behind is written over by the next. */
+    snprintf(temp, sizeof temp, "%s.new", path);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) {
         err_set_errno(err, errno, "%s", temp);
@@ -66,11 +68,10 @@ int archive_copy(struct archive *archive, const char *dir, struct err *err)
         rc = errno;
     if (rc == 0 && rename(temp, path) != 0)
         rc = errno;
-    if (rc == 0)
-        rc = sync_dir(dir);
     if (rc != 0) {
         unlink(temp);
         return archive_fail(archive, rc, "copying", err);
     }
+    sync_dir(dir);
     return 0;
 }

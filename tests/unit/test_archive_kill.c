@@ -165,7 +165,10 @@ int main(void)
     struct hash256 study = fixture_hash("study");
     struct archive *archive = archive_open(dir, ARCHIVE_WRITE, &study, &err);
     struct id128 id;
-    ok(archive != NULL && fixture_propose(archive, (uint32_t)counts.n_candidates, &id) == 0 &&
+    /* A commit that was killed between the file and the table of readers is there for the next
+     * writer, though readers have not seen it: it was not promised, and it is whole. */
+    ok(archive != NULL && archive->counts.n_candidates >= counts.n_candidates &&
+           fixture_propose(archive, (uint32_t)archive->counts.n_candidates, &id) == 0 &&
            archive_fsck(archive, NULL, NULL, &err) == 0,
        "the next master takes over at once");
     archive_close(archive);
