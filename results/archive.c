@@ -1,7 +1,6 @@
-/* archive.c - opening, locking, transactions and growth.  The rest lies beside it: archive_parts.h
- * says what is where. */
+/* archive.c - opening, locking and the schema.  The rest lies beside it: archive_parts.h says what
+ * is where. */
 #include "results/archive_parts.h"
-#include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/log.h"
@@ -17,7 +16,6 @@
 
 /* Enough for thousands of candidates; the file itself takes only what is used. */
 #define FIRST_MAP_BYTES ((size_t)64 << 20)
-#define REAP_NS         60000000000ll
 
 static const char *const db_names[N_ARCHIVE_DBS] = {"meta",   "candidate", "sequence", "evaluation",
                                                     "commit", "samples",   "genome",   "failure"};
@@ -133,16 +131,6 @@ static int lock_writer(struct archive *archive, struct err *err)
 
 /* --- environment --- */
 
-static void reap_readers(struct archive *archive)
-{
-    int n_dead = 0;
-    int64_t now = clock_now_ns();
-    if (archive->reaped_ns != 0 && now - archive->reaped_ns < REAP_NS)
-        return;
-    archive->reaped_ns = now;
-    mdb_reader_check(archive->env, &n_dead);
-}
-
 /* Readers of a folder that they may not write cannot enter LMDB's table of readers, which is safe
  * only while nobody writes. */
 static int open_without_lock(struct archive *archive, struct err *err)
@@ -213,7 +201,7 @@ static int open_env(struct archive *archive, size_t map_bytes, struct err *err)
     int fd;
     if (mdb_env_get_fd(archive->env, &fd) == 0)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-    reap_readers(archive);
+    archive_reap(archive);
     return 0;
 }
 
@@ -291,21 +279,12 @@ static int check_schema(struct archive *archive, MDB_txn *txn, const struct hash
     return -1;
 }
 
-static int begin_read(struct archive *archive, MDB_txn **txn)
-{
-    int rc;
-    /* Another process made the map larger; nothing of ours is open, so ours may follow. */
-    while ((rc = mdb_txn_begin(archive->env, NULL, MDB_RDONLY, txn)) == MDB_MAP_RESIZED)
-        if ((rc = mdb_env_set_mapsize(archive->env, 0)) != 0)
-            break;
-    return rc;
-}
-
 static int open_dbs(struct archive *archive, const struct hash256 *study, struct err *err)
 {
     bool writes = archive->mode == ARCHIVE_WRITE;
     MDB_txn *txn;
-    int rc = writes ? mdb_txn_begin(archive->env, NULL, 0, &txn) : begin_read(archive, &txn);
+    int rc =
+        writes ? mdb_txn_begin(archive->env, NULL, 0, &txn) : archive_begin_read(archive, &txn);
     if (rc != 0)
         return archive_fail(archive, rc, "opening", err);
     for (int i = 0; i < N_ARCHIVE_DBS && rc == 0; i++)
@@ -380,13 +359,6 @@ struct archive *archive_open(const char *dir, enum archive_mode mode, const stru
     return archive_open_sized(dir, mode, study, FIRST_MAP_BYTES, err);
 }
 
-static void forget_puts(struct archive *archive)
-{
-    for (size_t i = 0; i < archive->n_puts; i++)
-        free(archive->put[i].bytes);
-    archive->n_puts = 0;
-}
-
 void archive_close(struct archive *archive)
 {
     if (archive == NULL)
@@ -400,174 +372,4 @@ void archive_close(struct archive *archive)
         close(archive->lock_fd);
     free(archive->put);
     free(archive);
-}
-
-/* --- reading --- */
-
-int archive_view(struct archive *archive, MDB_txn **txn, struct err *err)
-{
-    if (archive->open && archive->write == NULL) {
-        err_set(err, ERR_IO, "%s: the open transaction has failed", archive->dir);
-        return -1;
-    }
-    if (archive->write == NULL && archive->n_readers == 0) {
-        int rc = begin_read(archive, &archive->read);
-        if (rc != 0) {
-            archive->read = NULL;
-            return archive_fail(archive, rc, "reading", err);
-        }
-    }
-    archive->n_readers++;
-    *txn = archive->write != NULL ? archive->write : archive->read;
-    return 0;
-}
-
-void archive_view_end(struct archive *archive)
-{
-    assert(archive->n_readers > 0);
-    if (--archive->n_readers == 0 && archive->read != NULL) {
-        mdb_txn_abort(archive->read);
-        archive->read = NULL;
-    }
-}
-
-/* --- writing --- */
-
-int archive_begin(struct archive *archive, struct err *err)
-{
-    assert(archive->mode == ARCHIVE_WRITE && !archive->open && archive->n_readers == 0);
-    reap_readers(archive);
-    int rc = mdb_txn_begin(archive->env, NULL, 0, &archive->write);
-    if (rc != 0) {
-        archive->write = NULL;
-        return archive_fail(archive, rc, "beginning a transaction", err);
-    }
-    archive->open = true;
-    return 0;
-}
-
-void archive_abort(struct archive *archive)
-{
-    if (archive->write != NULL)
-        mdb_txn_abort(archive->write);
-    archive->write = NULL;
-    archive->open = false;
-    archive->counts = archive->committed;
-    forget_puts(archive);
-}
-
-/* The transaction is gone, but begin .. commit goes on: commit will report it. */
-static int lose_transaction(struct archive *archive, int rc, const char *doing, struct err *err)
-{
-    if (archive->write != NULL)
-        mdb_txn_abort(archive->write);
-    archive->write = NULL;
-    archive->counts = archive->committed;
-    forget_puts(archive);
-    return archive_fail(archive, rc, doing, err);
-}
-
-static int put_again(struct archive *archive, const struct archive_put *put)
-{
-    MDB_val key = {put->n_key, put->bytes}, value = {put->n_value, put->bytes + put->n_key};
-    return mdb_put(archive->write, archive->db[put->db], &key, &value, 0);
-}
-
-/* Double the map, without a transaction, and do everything again. */
-static int grow(struct archive *archive)
-{
-    int rc;
-    do {
-        MDB_envinfo info;
-        if (archive->write != NULL)
-            mdb_txn_abort(archive->write);
-        archive->write = NULL;
-        mdb_env_info(archive->env, &info);
-        if (info.me_mapsize > SIZE_MAX / 4)
-            return ENOMEM;
-        rc = mdb_env_set_mapsize(archive->env, 2 * info.me_mapsize);
-        if (rc == 0)
-            rc = mdb_txn_begin(archive->env, NULL, 0, &archive->write);
-        for (size_t i = 0; i < archive->n_puts && rc == 0; i++)
-            rc = put_again(archive, &archive->put[i]);
-    } while (rc == MDB_MAP_FULL);
-    return rc;
-}
-
-static int keep_put(struct archive *archive, enum archive_db db, const void *key, size_t n_key,
-                    const void *value, size_t n_value)
-{
-    if (archive->n_puts == archive->room) {
-        size_t room = archive->room > 0 ? 2 * archive->room : 64;
-        struct archive_put *more = realloc(archive->put, room * sizeof *more);
-        if (more == NULL)
-            return ENOMEM;
-        archive->put = more;
-        archive->room = room;
-    }
-    uint8_t *bytes = malloc(n_key + n_value);
-    if (bytes == NULL)
-        return ENOMEM;
-    memcpy(bytes, key, n_key);
-    if (n_value > 0)
-        memcpy(bytes + n_key, value, n_value);
-    archive->put[archive->n_puts++] = (struct archive_put){db, n_key, n_value, bytes};
-    return 0;
-}
-
-int archive_store(struct archive *archive, enum archive_db db, const void *key, size_t n_key,
-                  const void *value, size_t n_value, struct err *err)
-{
-    assert(archive->open && archive->n_readers == 0);
-    if (archive->write == NULL) {
-        err_set(err, ERR_IO, "%s: the open transaction has failed", archive->dir);
-        return -1;
-    }
-    int rc = keep_put(archive, db, key, n_key, value, n_value);
-    if (rc == 0)
-        rc = put_again(archive, &archive->put[archive->n_puts - 1]);
-    if (rc == MDB_MAP_FULL)
-        rc = grow(archive);
-    return rc != 0 ? lose_transaction(archive, rc, "writing", err) : 0;
-}
-
-static int store_counts(struct archive *archive, struct err *err)
-{
-    for (size_t i = 0; i < N_ARCHIVE_COUNTERS; i++) {
-        const struct archive_counter *counter = &archive_counters[i];
-        uint64_t now, before;
-        char text[24];
-        memcpy(&now, (char *)&archive->counts + counter->member, sizeof now);
-        memcpy(&before, (char *)&archive->committed + counter->member, sizeof before);
-        int n = snprintf(text, sizeof text, "%llu", (unsigned long long)now);
-        if (now != before && archive_store(archive, DB_META, counter->name, strlen(counter->name),
-                                           text, (size_t)n, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-int archive_commit(struct archive *archive, struct err *err)
-{
-    assert(archive->open);
-    int status = store_counts(archive, err);
-    if (status == 0 && archive->write == NULL) {
-        err_set(err, ERR_IO, "%s: the transaction had failed; nothing of it is kept", archive->dir);
-        status = -1;
-    }
-    if (status == 0) {
-        int rc = mdb_txn_commit(archive->write);
-        archive->write = NULL;
-        /* Even the list of free pages may want room. */
-        while (rc == MDB_MAP_FULL && (rc = grow(archive)) == 0) {
-            rc = mdb_txn_commit(archive->write);
-            archive->write = NULL;
-        }
-        if (rc == 0)
-            archive->committed = archive->counts;
-        else
-            status = lose_transaction(archive, rc, "committing", err);
-    }
-    archive_abort(archive);
-    return status;
 }

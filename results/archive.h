@@ -3,9 +3,9 @@
  *
  * Caveats first.  One writer per study (the master), any number of readers in other processes at
  * the same time.  Never on a network file system: refused at open.  One environment is opened once
- * per process, and a handle is used by one thread at a time.  Commits are synchronous; the map grows
- * by itself.  Nothing is put while a walk is under way: a visitor that wants to write takes notes
- * and writes afterwards.
+ * per process, and a handle is used by one thread at a time.  Commits are synchronous; the map
+ * grows by itself.  Nothing is put while a walk is under way: a visitor that wants to write takes
+ * notes and writes afterwards.
  *
  * Databases, keys big-endian so that a cursor walks them in order:
  *   meta        text -> text         schema, study hash, counters (kept here); parent, device,
@@ -41,8 +41,8 @@ struct archive *archive_open(const char *dir, enum archive_mode mode, const stru
                              struct err *err);
 void archive_close(struct archive *archive); /* NULL is fine */
 
-/* Keys of `meta` that the master puts: hash of the parent's tensors (fsck needs it to prove ids), the
- * device class in words and as an id, the kernel set, bytes of cache that a core owns. */
+/* Keys of `meta` that the master puts: hash of the parent's tensors (fsck needs it to prove ids),
+ * the device class in words and as an id, the kernel set, bytes of cache that a core owns. */
 #define ARCHIVE_META_PARENT        "parent"
 #define ARCHIVE_META_DEVICE        "device"
 #define ARCHIVE_META_DEVICE_ID     "device_id"
@@ -55,8 +55,8 @@ int archive_get_meta(struct archive *archive, const char *key, char *text, size_
 int archive_put_meta(struct archive *archive, const char *key, const char *text, struct err *err);
 
 /* --- writer: everything between begin and commit is one transaction; a put outside is one of its
- * own.  What is refused (ERR_DATA, ERR_MISSING) leaves the open transaction as it was; after a fault
- * of the disk (ERR_IO) it is lost and commit fails too.  Commit and abort both end it. --- */
+ * own.  What is refused (ERR_DATA, ERR_MISSING) leaves the open transaction as it was; after a
+ * fault of the disk (ERR_IO) it is lost and commit fails too.  Commit and abort both end it. --- */
 int archive_begin(struct archive *archive, struct err *err);
 int archive_commit(struct archive *archive, struct err *err);
 void archive_abort(struct archive *archive);
@@ -113,8 +113,9 @@ int archive_counts(struct archive *archive, struct archive_counts *counts, struc
  * the candidates when it is ambiguous. */
 int archive_find(struct archive *archive, const char *prefix, struct id128 *id, struct err *err);
 
-/* Prove every invariant (of what is committed, and of the open transaction if there is one); each violation goes to `report` as one line.  Number of violations, or
- * -1 when the archive cannot be read. */
+/* Prove every invariant (of what is committed, and of the open transaction if there is one); each
+ * violation goes to `report` as one line.  Number of violations, or -1 when the archive cannot be
+ * read. */
 int archive_fsck(struct archive *archive, void (*report)(void *arg, const char *line), void *arg,
                  struct err *err);
 

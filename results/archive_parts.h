@@ -1,5 +1,6 @@
-/* archive_parts.h - what the files of the archive share: archive.c (open, transactions, growth),
- * archive_write.c, archive_read.c, archive_fsck.c, archive_copy.c, archive_guard.c.
+/* archive_parts.h - what the files of the archive share: archive.c (open, lock, schema),
+ * archive_txn.c (transactions, growth), archive_write.c, archive_read.c, archive_fsck.c,
+ * archive_copy.c, archive_guard.c.
  *
  * Growth.  LMDB lets a map grow only while the process has no transaction, so a write that finds
  * the map full must give up its transaction.  Every put of the open transaction is therefore also
@@ -56,6 +57,11 @@ struct archive *archive_open_sized(const char *dir, enum archive_mode mode,
 
 /* LMDB's code `rc` as an error of ours, "DIR: doing: reason".  Always -1. */
 int archive_fail(const struct archive *archive, int rc, const char *doing, struct err *err);
+
+/* mdb_reader_check, at most once a minute. */
+void archive_reap(struct archive *archive);
+/* LMDB's code.  Follows a map that another process made larger. */
+int archive_begin_read(struct archive *archive, MDB_txn **txn);
 
 /* The transaction to read with, ended by archive_view_end.  Calls may nest. */
 int archive_view(struct archive *archive, MDB_txn **txn, struct err *err);

@@ -42,9 +42,9 @@ int front_load(struct front *front, struct archive *archive, const struct geomet
 void front_fini(struct front *front); /* a zeroed struct is fine */
 
 /* Index in front->member of the knee: the point farthest below the line from the fastest to the one
- * of lowest KLD, the two themselves aside; 0 for n < 3.  In plain units (decode, KLD): there a front
- * is bent like a bow, whereas KLD falls about exponentially with the time that is spent, so that
- * on logarithmic axes nothing sticks out. */
+ * of lowest KLD, the two themselves aside; 0 for n < 3.  In plain units (decode, KLD): there a
+ * front is bent like a bow, whereas on logarithmic axes nothing sticks out, for KLD falls about
+ * exponentially with the time that is spent. */
 size_t front_knee(const struct front *front);
 
 /* "@best" (lowest KLD), "@fastest", "@smallest", "@knee", "@parent", "@30ms" (best within that
