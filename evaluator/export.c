@@ -80,30 +80,41 @@ static int check_plan(const struct plan *plan, enum profile profile, struct err 
 }
 
 /* Stock engines choose the activations by the weights; another choice would not be what was
- * measured. */
-static int check_act(const struct weights *w, uint32_t layer, struct err *err)
+ * measured.  Nor would rows that some of them get wrong. */
+static int check_matrix(const struct weights *w, const char *where, uint32_t layer, struct err *err)
 {
-    if (w->data == NULL || w->act == act_format_of(w->format))
-        return 0;
-    err_set(err, ERR_CONFIG,
-            "layer %u: %s weights with %s activations are kerf's alone; stock "
-            "engines use %s",
-            layer, format_name(w->format), act_format_name(w->act),
-            act_format_name(act_format_of(w->format)));
-    return -1;
+    if (w->act != act_format_of(w->format)) {
+        err_set(err, ERR_CONFIG,
+                "layer %u: %s weights with %s activations are kerf's alone; stock "
+                "engines use %s",
+                layer, format_name(w->format), act_format_name(w->act),
+                act_format_name(act_format_of(w->format)));
+        return -1;
+    }
+    if (!export_row_is_safe(w->format, w->n_in)) {
+        err_set(err, ERR_CONFIG,
+                "layer %u: rows of %s have one block of %s only, which llama.cpp "
+                "gets wrong on processors with AMX; Q5_0 or a wider unit is right",
+                layer, where, format_name(w->format));
+        return -1;
+    }
+    return 0;
 }
 
-static int check_acts(const struct plan *plan, const struct model *model, struct err *err)
+static int check_matrices(const struct plan *plan, const struct model *model, struct err *err)
 {
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         uint32_t l = plan->from[i];
         const struct attn_unit *a = &model->attn[l];
         const struct ffn_unit *f = &model->ffn[l];
-        if (a->present && (check_act(&a->q, l, err) != 0 || check_act(&a->k, l, err) != 0 ||
-                           check_act(&a->v, l, err) != 0 || check_act(&a->o, l, err) != 0))
+        if (a->present && (check_matrix(&a->q, "attn_q", l, err) != 0 ||
+                           check_matrix(&a->k, "attn_k", l, err) != 0 ||
+                           check_matrix(&a->v, "attn_v", l, err) != 0 ||
+                           check_matrix(&a->o, "attn_output", l, err) != 0))
             return -1;
-        if (f->present && (check_act(&f->gate, l, err) != 0 || check_act(&f->up, l, err) != 0 ||
-                           check_act(&f->down, l, err) != 0))
+        if (f->present && (check_matrix(&f->gate, "ffn_gate", l, err) != 0 ||
+                           check_matrix(&f->up, "ffn_up", l, err) != 0 ||
+                           check_matrix(&f->down, "ffn_down", l, err) != 0))
             return -1;
     }
     return 0;
@@ -442,7 +453,7 @@ int export_gguf(const struct parent *parent, const struct model *model, const st
     if (profile_check(profile, genome, &model->geometry, err) != 0)
         return -1;
     plan_layers(&plan, model);
-    if (check_plan(&plan, profile, err) != 0 || check_acts(&plan, model, err) != 0)
+    if (check_plan(&plan, profile, err) != 0 || check_matrices(&plan, model, err) != 0)
         return -1;
     if (strlen(path) >= EXPORT_PATH) {
         err_set(err, ERR_CREATE, "cannot create %.64s...: the path is too long", path);

@@ -9,6 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+bool export_row_is_safe(enum format format, size_t row_len)
+{
+    return row_len > 32 || (format != FORMAT_Q4_0 && format != FORMAT_Q8_0);
+}
+
 /* The keys that the rules speak of. */
 struct shape {
     char arch[8];
@@ -148,6 +153,21 @@ static int check_vocabulary(const struct gguf *gguf, struct err *err)
     return 0;
 }
 
+static int check_rows(const struct gguf *gguf, struct err *err)
+{
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(gguf, i);
+        if (!export_row_is_safe(t->format, t->dims[0])) {
+            err_set(err, ERR_NO,
+                    "%s: tensor %.*s has rows of one %s block, which llama.cpp gets "
+                    "wrong on processors with AMX",
+                    gguf_path(gguf), (int)t->name.length, t->name.data, format_name(t->format));
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int export_verify(const char *path, struct err *err)
 {
     struct gguf *gguf = gguf_open(path, err);
@@ -155,10 +175,11 @@ int export_verify(const char *path, struct err *err)
 
     if (gguf == NULL)
         return -1;
-    int status = read_shape(gguf, &shape, err) == 0 && check_layers(gguf, &shape, err) == 0 &&
-                         check_head_size(gguf, &shape, err) == 0 && check_vocabulary(gguf, err) == 0
-                     ? 0
-                     : -1;
+    int status = -1;
+    if (read_shape(gguf, &shape, err) == 0 && check_layers(gguf, &shape, err) == 0 &&
+        check_head_size(gguf, &shape, err) == 0 && check_vocabulary(gguf, err) == 0 &&
+        check_rows(gguf, err) == 0)
+        status = 0;
     gguf_close(gguf);
     if (status != 0)
         return -1;
