@@ -35,7 +35,7 @@ is "$(find "$study" -name '*.tmp*' -o -name '.*.draft*')" "" "no half-written fi
 # An export that does not fit leaves nothing.
 room=$(df --output=avail -k "$folder/disk" | tail -n 1)
 head -c $(((room - 64) * 1024)) /dev/zero >"$folder/disk/ballast"
-fails 74 'out.gguf.*[Nn]o space' "an export into a full disk" \
+fails 74 'out.gguf.*disk is full' "an export into a full disk" \
     "$KERF" export -C "$study" @best "$folder/disk/out.gguf"
 is "$(find "$folder/disk" -maxdepth 1 -name '*out.gguf*')" "" "leaves nothing behind"
 finish

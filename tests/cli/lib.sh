@@ -178,13 +178,27 @@ study_is_sound() {
     run "$KERF" archive fsck -C "$1"
     [ "$status" = 0 ] && case $out in *clean*) true ;; *) false ;; esac
     check $? "$2: the archive is clean" || said
-    # Members of the space are measured once at the search rung, whatever happened.
-    twice=$(dump "$1/archive" | awk '$3 == "search" && ++n[$1] == 2 { print $1 }')
+    # Whatever happened, a candidate is measured once at each rung.
+    twice=$(dump "$1/archive" | awk '++n[$1, $3] == 2 { print $1, $3 }')
     is "$twice" "" "$2: no result was measured again"
 }
 
 # The evaluations of DIR so far, for comparison with later ones: remember DIR
 remember() { dump "$1/archive" >"$folder/before" 2>/dev/null || : >"$folder/before"; }
+
+# Candidates proposed so far, the parent not counted: n_candidates DIR
+n_candidates() { dump "$1/archive" candidates | awk '$4 > 0' | wc -l; }
+
+# Wait until a line of FILE matches: wait_for FILE PATTERN SECONDS
+wait_for() {
+    ticks=$(($3 * 20))
+    while [ "$ticks" -gt 0 ]; do
+        grep -q -e "$2" "$1" 2>/dev/null && return 0
+        sleep 0.05
+        ticks=$((ticks - 1))
+    done
+    return 1
+}
 
 # What was committed before is there, unchanged, in the same order: still_there DIR TITLE
 still_there() {
