@@ -78,6 +78,8 @@ static void compose(struct command_line *line, const struct study *study,
     add(line, line->tmp);
     add(line, "-x");
     add(line, RUN_MARK);
+    add(line, "-x");
+    add(line, RUN_WATCHDOG);
     snprintf(line->ranks, sizeof line->ranks, "%u", n_ranks);
     add(line, "-n");
     add(line, line->ranks);
@@ -223,6 +225,7 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
     setenv(RUN_MARK, strrchr(line.tmp, '.') + 1, 1);
+    run_watchdog_tell();
     run_progress_touch(study, 0);
     prepare_environment();
     compose(&line, study, options, n_ranks, self);

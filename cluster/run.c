@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PROGRESS_NS   10000000000ll
+#define LOOK_NS       1000000000ll /* for the watchdog */
 #define MASTER_NAP_NS 5000000ll
 #define IDLE_MS       5  /* nap of a supervisor without work */
 #define WATCH_MS      50 /* of one that watches a child */
@@ -46,7 +47,7 @@ struct session {
     const struct study *study;
     struct archive *archive;
     struct master *master;
-    int64_t touched_ns;
+    int64_t touched_ns, looked_ns;
 };
 
 /* The archive proves ids of genomes with the parent's hash. */
@@ -93,6 +94,13 @@ static int session_step(struct session *session, struct err *err)
         log_info("search", "stopping: what is in flight may come home, then everything is saved");
         master_drain(session->master);
     }
+    if (clock_now_ns() - session->looked_ns > LOOK_NS) {
+        session->looked_ns = clock_now_ns();
+        if (run_watchdog_is_dead() && !master_was_drained(session->master)) {
+            log_warn("search", "stopping: the watchdog is gone");
+            master_drain(session->master);
+        }
+    }
     if (clock_now_ns() - session->touched_ns > PROGRESS_NS) {
         session->touched_ns = clock_now_ns();
         run_progress_touch(session->study, getpid());
@@ -131,6 +139,8 @@ static struct run_status session_close(struct session *session, int last_step,
     journal_write(session->study, "end", fields);
     if (run_status_write(session->study, &status, &trouble) != 0)
         log_error("search", "%s", trouble.text);
+    if (run_watchdog_is_dead())
+        run_status_settle(session->study);
     return status;
 }
 

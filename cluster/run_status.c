@@ -21,6 +21,35 @@ bool run_is_watched(void)
            strlen(run) <= 32;
 }
 
+static void name_host(char host[65])
+{
+    host[0] = host[64] = '\0';
+    gethostname(host, 64);
+}
+
+static bool is_gone(long pid)
+{
+    return pid >= 1 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
+void run_watchdog_tell(void)
+{
+    char host[65], text[128];
+    name_host(host);
+    snprintf(text, sizeof text, "%ld@%s", (long)getpid(), host);
+    setenv(RUN_WATCHDOG, text, 1);
+}
+
+bool run_watchdog_is_dead(void)
+{
+    char host[65], *end = NULL;
+    const char *text = getenv(RUN_WATCHDOG);
+    long pid = text != NULL ? strtol(text, &end, 10) : 0;
+    name_host(host);
+    return run_is_watched() && text != NULL && *end == '@' && strcmp(end + 1, host) == 0 &&
+           is_gone(pid);
+}
+
 static const char *status_path(const struct study *study, char path[STUDY_PATH_MAX])
 {
     char name[64];
@@ -130,12 +159,6 @@ void run_status_settle(const struct study *study)
     rename(status_path(study, from), study_path(study, "status.json", to));
 }
 
-static void name_host(char host[65])
-{
-    host[0] = host[64] = '\0';
-    gethostname(host, 64);
-}
-
 void run_progress_touch(const struct study *study, pid_t pid)
 {
     char path[STUDY_PATH_MAX], host[65], text[192];
@@ -154,7 +177,7 @@ bool run_progress_is_dead(const struct study *study)
     double pid = get(root, "pid");
     name_host(host);
     bool dead = cJSON_IsString(where) && strcmp(where->valuestring, host) == 0 && pid >= 1 &&
-                pid < 1e9 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+                pid < 1e9 && is_gone((long)pid);
     cJSON_Delete(root);
     free(text);
     return dead;
@@ -185,4 +208,5 @@ void run_status_print(const struct study *study, const struct run_status *status
                s->prefill_rho);
     printf("next: kerf front -C %s   kerf query -C %s --latency-budget 1ms\n", study->dir,
            study->dir);
+    fflush(stdout); /* before what follows on stderr */
 }

@@ -25,6 +25,11 @@ void run_status_remove(const struct study *study);
  * which is refused, never speaks for the first. */
 #define RUN_MARK "KERF_RUN"
 bool run_is_watched(void);
+/* The watchdog also says who it is ($KERF_WATCHDOG, "pid@host"): without it nobody would end the
+ * run or clean up after it, so the master stops when it is gone.  Tell: for the ranks to come. */
+#define RUN_WATCHDOG "KERF_WATCHDOG"
+void run_watchdog_tell(void);
+bool run_watchdog_is_dead(void); /* false where that cannot be known */
 /* The watchdog has read it: status-RUN.json becomes status.json. */
 void run_status_settle(const struct study *study);
 
