@@ -8,8 +8,8 @@
 #include <string.h>
 
 #define SATURATION 7.0
-/* Losses beyond this are read as this: g never gets to 7. */
-#define LOSS_MOST   6.99
+/* Losses beyond this are read as this: so near to the limit z would be all noise. */
+#define LOSS_MOST   6.0
 #define RIDGE       3.0
 #define THETA_LEAST 0.1
 #define THETA_MOST  5.0
@@ -23,7 +23,7 @@ static double saturate(double z)
     return SATURATION * (1 - exp(-z / SATURATION));
 }
 
-static double unsaturate(double loss)
+double additive_unsaturate(double loss)
 {
     return -SATURATION * log1p(-fmin(loss, LOSS_MOST) / SATURATION);
 }
@@ -85,7 +85,7 @@ double additive_theta(const struct additive *a, uint32_t unit)
 static void learn_loss(struct additive *a, const uint8_t *levels, double loss)
 {
     uint32_t n = a->problem->n_units;
-    double z = unsaturate(loss);
+    double z = additive_unsaturate(loss);
     for (uint32_t u = 0; u < n; u++)
         a->row[u] = additive_unit_loss(a, levels, u) / z;
     for (uint32_t u = 0; u < n; u++)

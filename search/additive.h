@@ -2,8 +2,9 @@
  * would lose alone.
  *
  *   loss(x)   = g( sum_u theta_u k_u(x_u) ),   g(z) = 7 (1 - exp(-z / 7))
- *   k_u(x_u)  = sum of the sensitivities of the unit's genes; what is owned by a gene at level 0
- *               (formats of a dropped unit) counts nothing, the drop was measured as a whole
+ *   k_u(x_u)  = sum over the unit's genes of the inverse of g of their sensitivities; what is owned
+ *               by a gene at level 0 (formats of a dropped unit) counts nothing, the drop was
+ *               measured as a whole
  *   cost_j(x) = a_j + b_j sum_u cost_uj(x_u), cost_uj being asked of the problem once per choice,
  *               at the finest vector with that unit moved
  *
@@ -30,7 +31,7 @@ struct err;
 /* What a unit can become, canonical, none beaten by another of them in loss and costs. */
 struct choice {
     const uint8_t *levels;           /* of the unit's genes */
-    double loss;                     /* nats, theta = 1 */
+    double loss;                     /* before g, theta = 1 */
     double cost[ADDITIVE_MAX_COSTS]; /* as a share of the finest vector's total */
     bool takes_along;                /* units that this one owns are gone too */
 };

@@ -70,7 +70,7 @@ static uint32_t grid_thin(struct additive *a, uint32_t unit, bool context, uint3
             if (a->is_context[g] != context)
                 continue;
             product *= a->n_grid[g];
-            if (a->n_grid[g] > n_widest) {
+            if (a->n_grid[g] >= n_widest) {
                 n_widest = a->n_grid[g];
                 widest = g;
             }
@@ -385,7 +385,7 @@ static int copy_losses(struct additive *a, const struct sensitivity_table *table
                 err_set(err, ERR_DATA, "search: loss of gene %u at level %u is %g", g, level, loss);
                 return -1;
             }
-            a->loss[(size_t)g * a->stride + level] = loss;
+            a->loss[(size_t)g * a->stride + level] = additive_unsaturate(loss);
             if (loss > 0)
                 a->least_loss = fmin(a->least_loss, LEAST_LOSS_PART * loss);
         }

@@ -29,7 +29,7 @@ struct additive {
     const struct problem *problem;
     const struct gene_map *map;
     uint32_t n_cost, stride;
-    double *loss;      /* [n_genes][stride] */
+    double *loss;      /* [n_genes][stride], through the inverse of g */
     double least_loss; /* below it nothing is learnt */
     /* The grid of levels that are looked at: all of them, but where a unit has too many choices. */
     uint8_t *on_grid;    /* [n_genes][256], level to place on the grid */
@@ -51,6 +51,8 @@ struct additive {
     size_t n_learnt;
 };
 
+/* The inverse of g; losses of 7 nats and more are read as a little less. */
+double additive_unsaturate(double loss);
 /* Loss of one unit before theta. */
 double additive_unit_loss(const struct additive *additive, const uint8_t *levels, uint32_t unit);
 /* Sum of the units' costs, as the problem gave them. */
