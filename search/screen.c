@@ -14,6 +14,7 @@
 #define N_RECENT     64
 #define NICHE_EXCESS 1.5
 #define NICHE_LEAST  3
+#define OUT_MANY     128
 /* The residuals that are looked at, and the constants of screen.h. */
 #define NEAR_MOST    512
 #define NEAR_LEVELS  0.05
@@ -116,6 +117,15 @@ static void set_reference(struct screen *screen)
                 fmax(screen->reference[j], screen->aims.points[i * screen->aims.n_obj + j]);
 }
 
+/* Where hundreds are out (or have failed for good) their prior has to do. */
+static void predict_out(const struct screen *screen, const uint8_t *levels, double *point)
+{
+    if (screen->search->n_out <= OUT_MANY)
+        screen_predict(screen, levels, point);
+    else
+        predict_prior(screen->search, levels, point);
+}
+
 int screen_init(struct screen *screen, const struct search *search, struct err *err)
 {
     size_t n_obj = search->problem->n_obj, n_counted = 0;
@@ -127,7 +137,7 @@ int screen_init(struct screen *screen, const struct search *search, struct err *
         status = frontier_assign(&screen->aims, &search->frontier);
     for (size_t i = 0; i < search->n_out && status == 0; i++, n_counted++) {
         double point[PROBLEM_MAX_OBJ];
-        screen_predict(screen, vector_set_at(&search->known, search->out[i]), point);
+        predict_out(screen, vector_set_at(&search->known, search->out[i]), point);
         status = frontier_add(&screen->aims, point) < 0 ? -1 : 0;
         screen->count[niche_of(screen, point)]++;
     }
