@@ -8,6 +8,7 @@ struct worker {
     enum worker_state state;
     double beat_s; /* last sign of life */
     double ends_s; /* of the lease it holds */
+    bool begun;    /* it has beaten with that lease */
     struct work work;
 };
 
@@ -62,6 +63,7 @@ void leases_assign(struct leases *leases, uint32_t worker, struct work *work, do
     struct worker *w = &leases->worker[worker];
     work->lease = leases->next_lease++;
     w->state = WORKER_BUSY;
+    w->begun = false;
     w->work = *work;
     w->beat_s = now_s;
     w->ends_s = now_s + work->deadline_s + LEASE_LOST_S;
@@ -94,6 +96,17 @@ bool leases_expire(struct leases *leases, double now_s, uint32_t *worker, struct
         }
     }
     return false;
+}
+
+void leases_begun(struct leases *leases, uint32_t worker, uint64_t lease)
+{
+    struct worker *w = &leases->worker[worker];
+    w->begun |= w->state == WORKER_BUSY && w->work.lease == lease;
+}
+
+bool leases_has_begun(const struct leases *leases, uint32_t worker)
+{
+    return leases->worker[worker].begun;
 }
 
 bool leases_is_lost(const struct leases *leases, uint32_t worker)

@@ -32,6 +32,12 @@ bool leases_finish(struct leases *leases, uint32_t worker, uint64_t lease, struc
  */
 bool leases_expire(struct leases *leases, double now_s, uint32_t *worker, struct work *work);
 
+/* The worker beats with this lease: it has begun.  A worker that dies before that did not die of the
+ * work. */
+void leases_begun(struct leases *leases, uint32_t worker, uint64_t lease);
+/* Whether the worker had begun the lease it holds, or held last. */
+bool leases_has_begun(const struct leases *leases, uint32_t worker);
+
 bool leases_is_lost(const struct leases *leases, uint32_t worker);
 uint32_t leases_n_busy(const struct leases *leases);
 uint32_t leases_n_alive(const struct leases *leases); /* ever seen and not LOST */

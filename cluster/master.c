@@ -113,10 +113,11 @@ static int take_verdict(struct master *master, const struct message *message, st
 
 /* A lost worker that beats was only slow: no beats go to the lost of their own accord, but without
  * any it would take the master for dead and leave. */
-static int take_beat(struct master *master, uint32_t worker, struct err *err)
+static int take_beat(struct master *master, uint32_t worker, uint64_t lease, struct err *err)
 {
     struct message *message = &master->outgoing;
     leases_beat(master->leases, worker, master_now_s());
+    leases_begun(master->leases, worker, lease);
     if (!leases_is_lost(master->leases, worker))
         return 0;
     memset(message, 0, sizeof *message);
@@ -134,7 +135,8 @@ static int take_messages(struct master *master, struct err *err)
         master->heard_s = master_now_s();
         if (message->kind == MESSAGE_READY)
             leases_ready(master->leases, message->from, master_now_s());
-        else if (message->kind == MESSAGE_BEAT && take_beat(master, message->from, err) != 0)
+        else if (message->kind == MESSAGE_BEAT &&
+                 take_beat(master, message->from, message->lease, err) != 0)
             return -1;
         else if (message->kind == MESSAGE_VERDICT && take_verdict(master, message, err) != 0)
             return -1;
@@ -151,7 +153,11 @@ static int take_losses(struct master *master, struct err *err)
         snprintf(reason, sizeof reason, "worker %u fell silent", worker);
         master->link->retire(master->link, worker);
         struct job *job = jobs_find(&master->jobs, work.lease);
-        if (job != NULL && master_enter(master, job, VERDICT_LOST, reason, NULL, err) != 0)
+        if (job != NULL && !leases_has_begun(master->leases, worker)) {
+            /* Dead before the work came: the work is not to blame. */
+            log_warn("master", "given back reason=\"%s\"", reason);
+            job->out = false;
+        } else if (job != NULL && master_enter(master, job, VERDICT_LOST, reason, NULL, err) != 0)
             return -1;
     }
     if (leases_n_alive(master->leases) > 0)

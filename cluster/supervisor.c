@@ -61,12 +61,12 @@ static int greet(struct supervisor *supervisor, struct err *err)
     return supervisor->link->send(supervisor->link, 0, message, err);
 }
 
-static int beat(struct supervisor *supervisor, struct err *err)
+static int beat(struct supervisor *supervisor, uint64_t lease, struct err *err)
 {
     struct message *message = &supervisor->outgoing;
     memset(message, 0, sizeof *message);
     message->kind = MESSAGE_BEAT;
-    message->lease = supervisor->child != NULL ? supervisor->work.lease : 0;
+    message->lease = lease;
     supervisor->beat_ns = clock_now_ns();
     return supervisor->link->send(supervisor->link, 0, message, err);
 }
@@ -116,6 +116,9 @@ static int begin(struct supervisor *supervisor, struct err *err)
         supervisor->child = NULL;
     }
     supervisor->work = supervisor->incoming.work;
+    /* First the word that it has begun: should the work take this process down, it is known. */
+    if (beat(supervisor, supervisor->work.lease, err) != 0)
+        return -1;
     supervisor->child = child_start(&supervisor->options, &supervisor->work, &trouble);
     if (supervisor->child != NULL)
         return 0;
@@ -169,7 +172,8 @@ int supervisor_step(struct supervisor *supervisor, int nap_ms, struct err *err)
     } else if (watch_child(supervisor, nap_ms, err) != 0) {
         return -1;
     }
-    if (clock_now_ns() - supervisor->beat_ns > BEAT_NS && beat(supervisor, err) != 0)
+    uint64_t lease = supervisor->child != NULL ? supervisor->work.lease : 0;
+    if (clock_now_ns() - supervisor->beat_ns > BEAT_NS && beat(supervisor, lease, err) != 0)
         return -1;
     return 1;
 }

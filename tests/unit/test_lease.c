@@ -64,10 +64,35 @@ static void test_deadline(void)
     leases_destroy(leases);
 }
 
+/* Whether the work may be blamed for the loss of its worker. */
+static void test_begun(void)
+{
+    struct leases *leases = leases_create(1, NULL);
+    struct work work = some_work(), lost;
+    uint32_t worker;
+    leases_ready(leases, 1, 0);
+    leases_assign(leases, 1, &work, 0);
+    leases_begun(leases, 1, work.lease + 1);
+    leases_begun(leases, 1, 0);
+    ok(!leases_has_begun(leases, 1), "a beat with another lease, or none, begins nothing");
+    ok(leases_expire(leases, LEASE_LOST_S + 1, &worker, &lost) && !leases_has_begun(leases, 1),
+       "a worker lost before its first beat had not begun");
+    leases_ready(leases, 1, 20);
+    leases_assign(leases, 1, &work, 20);
+    leases_begun(leases, 1, work.lease);
+    ok(leases_expire(leases, 21 + LEASE_LOST_S, &worker, &lost) && leases_has_begun(leases, 1),
+       "one that had beaten with its lease had");
+    leases_ready(leases, 1, 40);
+    leases_assign(leases, 1, &work, 40);
+    ok(!leases_has_begun(leases, 1), "the next lease begins anew");
+    leases_destroy(leases);
+}
+
 int main(void)
 {
     test_life_of_a_lease();
     test_silence();
     test_deadline();
+    test_begun();
     return tap_done();
 }
