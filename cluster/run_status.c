@@ -196,7 +196,7 @@ void run_status_print(const struct study *study, const struct run_status *status
 {
     const struct master_summary *s = &status->summary;
     char took[32];
-    printf("measured %llu candidates in %s; %llu attempts failed, %llu candidates quarantined, "
+    printf("%llu evaluations in %s; %llu attempts failed, %llu candidates quarantined, "
            "%u workers lost\n",
            (unsigned long long)s->n_evaluated, units_format_duration(s->seconds, took),
            (unsigned long long)s->n_failed, (unsigned long long)s->n_quarantined,

@@ -7,7 +7,7 @@ study_write "$study" 24
 
 run "$KERF" search -C "$study"
 is "$status" 0 "a search completes" || said
-like "$out" 'measured [0-9]+ candidates' "and says how many it measured"
+like "$out" '^[0-9]+ evaluations in ' "and says how many it measured"
 like "$out" 'op table against measurement, [0-9]+ evaluations: decode off by' "how far the op table was off"
 like "$out" "next: kerf front -C $study" "and what to do next"
 study_is_sound "$study" "after the search"
@@ -18,7 +18,7 @@ check $? "no evaluator is left"
 
 run "$KERF" search -C "$study"
 is "$status" 0 "the same command again ends at once"
-like "$out" 'measured 0 candidates' "and measures nothing"
+like "$out" '^0 evaluations in ' "and measures nothing"
 run "$KERF" search -C "$study" --evals 26
 is "$status" 0 "with a larger budget it goes on"
 at_least "$(dump "$study/archive" candidates | awk '$4 > 0' | wc -l)" 25 "and proposes more"

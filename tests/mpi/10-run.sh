@@ -6,7 +6,7 @@ study_write "$study" 16
 
 run "$KERF" search -C "$study" --ranks 3
 is "$status" 0 "a search of three ranks completes" || said
-like "$out" 'measured [0-9]+ candidates.* 0 workers lost' "and says what it did"
+like "$out" '^[0-9]+ evaluations in .* 0 workers lost' "and says what it did"
 is "$(word code)" ERR_NONE "the status file says the same"
 is "$(word workers_lost)" 0 "nobody was lost"
 left_nothing "a whole run"
@@ -16,7 +16,7 @@ check $? "mpirun says nothing of its own" || said
 
 run "$KERF" search -C "$study" --ranks 3
 is "$status" 0 "the same command again"
-like "$out" 'measured 0 candidates' "has nothing to do"
+like "$out" '^0 evaluations in ' "has nothing to do"
 run "$KERF" search -C "$study" --evals 18
 is "$status" 0 "alone, it goes on where the ranks stopped"
 run "$KERF" search -C "$study" --evals 20 --ranks 2

@@ -25,7 +25,7 @@ begin 34
 measured 2 60
 kill -KILL "$(rank 2)"
 ended 0 120 "with a worker killed the search completes"
-like "$(cat "$talk")" 'measured [0-9]+ candidates.* 1 workers lost' "and counts the loss"
+like "$(cat "$talk")" '^[0-9]+ evaluations in .* 1 workers lost' "and counts the loss"
 is "$(word workers_lost)" 1 "as the status file does"
 still_there "$study" "worker killed"
 left_nothing "worker killed"
