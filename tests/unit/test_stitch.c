@@ -1,0 +1,174 @@
+/* Stitched models compute what the parent computes, less what the genome takes away. */
+#include "evaluator/compression/stitch.h"
+#include "tests/compression_fixture.h"
+#include "tests/tap.h"
+
+static const struct geometry wide = {.n_layers = 4,
+                                     .d_model = 256,
+                                     .n_heads = 8,
+                                     .n_kv_heads = 4,
+                                     .head_dim = 32,
+                                     .d_ff = 512,
+                                     .n_vocab = 270,
+                                     .n_ctx = 128,
+                                     .rms_eps = 1e-5F,
+                                     .rope_base = 10000.0F};
+
+enum { N = 24 };
+
+static struct bench bench;
+static struct store *store;
+
+static float *logits_of(const struct model *model)
+{
+    struct forward_options options = {64, 64};
+    float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
+    struct err err;
+
+    struct forward *forward =
+        forward_create(model, kernels_reference(), bench.team, &options, &err);
+    bench_demand(forward != NULL, &err);
+    bench_demand(forward_tokens(forward, bench.text.tokens, N, LOGITS_ALL, &err) == 0, &err);
+    memcpy(copy, forward_logits(forward), (size_t)N * wide.n_vocab * sizeof *copy);
+    forward_destroy(forward);
+    return copy;
+}
+
+static struct model *stitch(struct genome *genome)
+{
+    struct err err;
+
+    bench_demand(genome_canonicalize(genome, &wide, &err) == 0, &err);
+    struct model *model = stitch_model(bench.parent, store, genome, &err);
+    bench_demand(model != NULL, &err);
+    return model;
+}
+
+static double distance(const float *a, const float *b)
+{
+    double d = 0, n = 0;
+
+    for (size_t i = 0; i < (size_t)N * wide.n_vocab; i++) {
+        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        n += (double)a[i] * a[i];
+    }
+    return sqrt(d / n);
+}
+
+static void check_identity(void)
+{
+    struct genome genome;
+
+    parent_genome(bench.parent, &genome);
+    struct model *own = model_of_parent(bench.parent, NULL), *model = stitch(&genome);
+    float *a = logits_of(own), *b = logits_of(model);
+    ok(memcmp(a, b, (size_t)N * wide.n_vocab * sizeof *a) == 0,
+       "the parent's own genome computes the parent's logits, bit for bit");
+    ok(model_weight_bytes(own) == model_weight_bytes(model), "with as many bytes");
+    free(b);
+    free(a);
+    model_destroy(model);
+    model_destroy(own);
+}
+
+/* Formats get finer and the logits come nearer. */
+static void check_formats(void)
+{
+    static const enum format finer[] = {FORMAT_Q2_K, FORMAT_Q4_K, FORMAT_Q6_K, FORMAT_F16};
+    struct model *own = model_of_parent(bench.parent, NULL);
+    float *a = logits_of(own);
+    double last = INFINITY;
+    bool nearer = true;
+
+    for (size_t i = 0; i < 4; i++) {
+        struct genome genome;
+        genome_uniform(&genome, &wide, finer[i]);
+        struct model *model = stitch(&genome);
+        float *b = logits_of(model);
+        double d = distance(a, b);
+        nearer = nearer && d < last && model->attn[1].q.format == finer[i] &&
+                 model->attn[1].q.act == act_format_of(finer[i]);
+        last = d;
+        free(b);
+        model_destroy(model);
+    }
+    ok(nearer && last < 1e-2, "finer formats come nearer to the parent");
+    free(a);
+    model_destroy(own);
+}
+
+/* A zero FFN adds nothing, and its bytes are counted. */
+static void check_zero_ffn(void)
+{
+    struct genome genome;
+
+    genome_uniform(&genome, &wide, FORMAT_BF16);
+    genome.ffn[1].width = genome.ffn[3].width = 0;
+    struct model *without = stitch(&genome);
+    genome.zero_ffn = 32;
+    struct model *with = stitch(&genome);
+    float *a = logits_of(without), *b = logits_of(with);
+    ok(!without->ffn[1].present && with->ffn[1].present && with->ffn[1].width == 32 &&
+           with->ffn[1].down.n_in == 32 && with->ffn[1].gate.format == FORMAT_F16,
+       "where the genome says so a dropped FFN is a zero one of 32 columns");
+    ok(memcmp(a, b, (size_t)N * wide.n_vocab * sizeof *a) == 0, "that changes no logit");
+    ok(model_weight_bytes(with) - model_weight_bytes(without) ==
+           2 * (3 * 32 * 256 * 2 + 256 * sizeof(float)),
+       "but has its bytes");
+    free(b);
+    free(a);
+    model_destroy(with);
+    model_destroy(without);
+}
+
+/* Shapes follow the genome, norms stay the parent's. */
+static void check_narrow(void)
+{
+    struct genome genome;
+
+    genome_uniform(&genome, &wide, FORMAT_F32);
+    genome.attn[0].kv_groups = 3;
+    genome.attn[0].heads_per_group = 1;
+    genome.ffn[0].width = 100;
+    genome.attn[1].kv_groups = 0;
+    genome.ffn[2].width = 0;
+    genome.attn[3].kv_groups = genome.ffn[3].width = 0;
+    struct model *model = stitch(&genome);
+    ok(model->attn[0].n_heads == 3 && model->attn[0].n_groups == 3 && model->ffn[0].width == 100 &&
+           !model->attn[1].present && model->ffn[1].present && model->attn[2].present &&
+           !model->ffn[2].present && !model->attn[3].present && !model->ffn[3].present,
+       "units are as wide as the genome says, or gone");
+    ok(model->attn[0].norm == parent_tensor(bench.parent, 0, TENSOR_ATTN_NORM)->data &&
+           model->attn[0].o.n_in == 96 && model->ffn[0].down.n_in == 100,
+       "norms are the parent's");
+    model_destroy(model);
+}
+
+static void check_refusal(void)
+{
+    struct genome genome;
+    struct err err;
+
+    genome_uniform(&genome, &wide, FORMAT_F32);
+    genome.attn[2].heads_per_group = 3;
+    ok(stitch_model(bench.parent, store, &genome, &err) == NULL && err.code == ERR_MISSING,
+       "more query heads than the parent has is ERR_MISSING");
+}
+
+int main(void)
+{
+    char path[512];
+    struct err err;
+
+    bench_open(&bench, &wide, FORMAT_BF16, 41);
+    store = store_open(folder_path(bench.folder, "store", path), &bench.source, &err);
+    bench_demand(store != NULL, &err);
+    check_identity();
+    check_formats();
+    check_zero_ffn();
+    check_narrow();
+    check_refusal();
+    store_close(store);
+    bench_close(&bench);
+    return tap_done();
+}

@@ -1,0 +1,290 @@
+/* Variants: what is copied must be copied exactly, what is quantized must be the right rows and
+ * columns, and the error must be the one that the header defines. */
+#include "evaluator/compression/quantize.h"
+#include "tests/compression_fixture.h"
+#include "tests/tap.h"
+
+static const struct geometry wide = {.n_layers = 2,
+                                     .d_model = 256,
+                                     .n_heads = 8,
+                                     .n_kv_heads = 4,
+                                     .head_dim = 32,
+                                     .d_ff = 512,
+                                     .n_vocab = 270,
+                                     .n_ctx = 128,
+                                     .tied = true,
+                                     .rms_eps = 1e-5F,
+                                     .rope_base = 10000.0F};
+
+struct built {
+    struct variant v;
+    uint8_t *bytes;
+};
+
+static struct built build(const struct bench *b, const struct variant_key *key)
+{
+    struct built out;
+    struct err err;
+
+    variant_layout(parent_geometry(b->parent), key, &out.v);
+    out.bytes = malloc(out.v.n_bytes);
+    bench_demand(variant_build(&b->source, key, &out.v, out.bytes, &err) == 0, &err);
+    return out;
+}
+
+static void unpack_tensor(const struct gguf_tensor *t, float *out)
+{
+    parent_unpack(t, 0, t->dims[1], out);
+}
+
+static void check_layout(void)
+{
+    struct variant_key key = {PART_QKV, 1, 3, 2, FORMAT_Q2_K};
+    struct variant v;
+    bool aligned = true, apart = true;
+
+    variant_layout(&wide, &key, &v);
+    ok(v.n_matrices == 3 && v.matrix[0].n_out == 192 && v.matrix[1].n_out == 96 &&
+           v.matrix[2].n_out == 96 && v.matrix[0].n_in == 256,
+       "qkv of three groups of two heads has 192, 96 and 96 rows");
+    for (uint32_t m = 0; m < v.n_matrices; m++) {
+        aligned = aligned && v.matrix[m].offset % 64 == 0;
+        apart = apart &&
+                (m == 0 || v.matrix[m].offset >= v.matrix[m - 1].offset + v.matrix[m - 1].n_bytes);
+        apart = apart && v.matrix[m].offset + v.matrix[m].n_bytes <= v.n_bytes;
+    }
+    ok(aligned && apart, "matrices start at multiples of 64 and do not overlap");
+    ok(v.data == NULL && isnan(v.error), "a layout has no data and no error yet");
+}
+
+/* A BF16 parent cut in BF16: an exact selection of its own bytes. */
+static void check_exact_selection(const struct bench *b)
+{
+    struct variant_key key = {PART_DOWN, 1, 100, 0, FORMAT_BF16};
+    const struct gguf_tensor *down = parent_tensor(b->parent, 1, TENSOR_DOWN);
+    const uint16_t *from = down->data;
+    uint32_t kept[100];
+    size_t wrong = 0;
+
+    struct built cut = build(b, &key);
+    const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
+    keep_order_take(b->order.channel[1], 100, kept);
+    for (uint32_t r = 0; r < 256; r++)
+        for (uint32_t c = 0; c < 100; c++)
+            wrong += got[r * 100 + c] != from[r * 512 + kept[c]];
+    ok(wrong == 0, "narrowed in the parent's own float format, every weight is the parent's");
+    free(cut.bytes);
+
+    key = (struct variant_key){PART_GATE_UP, 1, 100, 0, FORMAT_BF16};
+    cut = build(b, &key);
+    const struct gguf_tensor *up = parent_tensor(b->parent, 1, TENSOR_UP);
+    wrong = 0;
+    for (uint32_t r = 0; r < 100; r++)
+        wrong += memcmp(cut.bytes + cut.v.matrix[1].offset + r * 512,
+                        (const uint8_t *)up->data + kept[r] * 512, 512) != 0;
+    ok(wrong == 0, "rows of gate and up are those of the same channels");
+    near(cut.v.error, 0, 0, "rows that go leave no error behind");
+    free(cut.bytes);
+}
+
+/* Heads: groups ascending, in each the kept query heads ascending. */
+static void check_heads(const struct bench *b)
+{
+    struct variant_key key = {PART_QKV, 0, 2, 1, FORMAT_BF16};
+    uint32_t groups[2], wrong = 0;
+    const uint8_t *q = parent_tensor(b->parent, 0, TENSOR_Q)->data;
+    const uint8_t *v = parent_tensor(b->parent, 0, TENSOR_V)->data;
+
+    struct built cut = build(b, &key);
+    keep_order_take(b->order.group[0], 2, groups);
+    for (uint32_t g = 0; g < 2; g++) {
+        uint32_t head = groups[g] * 2 + b->order.head[0][groups[g] * 2];
+        wrong += memcmp(cut.bytes + cut.v.matrix[0].offset + g * 32 * 512, q + head * 32 * 512,
+                        32 * 512) != 0;
+        wrong += memcmp(cut.bytes + cut.v.matrix[2].offset + g * 32 * 512, v + groups[g] * 32 * 512,
+                        32 * 512) != 0;
+    }
+    ok(wrong == 0, "the best head of each of the two best groups stays, with its group's values");
+    free(cut.bytes);
+
+    key.part = PART_O;
+    cut = build(b, &key);
+    const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
+    const uint16_t *from = parent_tensor(b->parent, 0, TENSOR_O)->data;
+    for (uint32_t r = 0; r < 256; r++)
+        for (uint32_t g = 0; g < 2; g++) {
+            uint32_t head = groups[g] * 2 + b->order.head[0][groups[g] * 2];
+            wrong += memcmp(got + r * 64 + g * 32, from + r * 256 + head * 32, 64) != 0;
+        }
+    ok(wrong == 0, "and o keeps the columns of the same heads");
+    free(cut.bytes);
+}
+
+/* The error by its definition, from unpacked bytes. */
+static void check_error(const struct bench *b, enum format format, uint32_t kept)
+{
+    struct variant_key key = {PART_DOWN, 0, kept, 0, format};
+    const struct gguf_tensor *down = parent_tensor(b->parent, 0, TENSOR_DOWN);
+    const float *x2 = calibration_mean_square(b->calibration, 0, SITE_DOWN);
+    float *full = malloc(256 * 512 * sizeof *full), *row = malloc(512 * sizeof *row);
+    uint32_t *at = malloc(512 * sizeof *at);
+    double error = 0, whole = 0;
+
+    struct built cut = build(b, &key);
+    unpack_tensor(down, full);
+    keep_order_take(b->order.channel[0], kept, at);
+    for (uint32_t r = 0; r < 256; r++) {
+        float all[512] = {0};
+        kernels_reference()->unpack[format](cut.bytes + r * format_row_bytes(format, kept), kept,
+                                            row);
+        for (uint32_t c = 0; c < kept; c++)
+            all[at[c]] = row[c];
+        for (uint32_t i = 0; i < 512; i++) {
+            double w = full[r * 512 + i];
+            error += x2[i] * (w - all[i]) * (w - all[i]);
+            whole += x2[i] * w * w;
+        }
+    }
+    near(cut.v.error, error / whole, 1e-9 + 1e-6 * error / whole,
+         "%s, %u of 512 channels: the error is what is missing from the output",
+         format_name(format), kept);
+    free(cut.bytes);
+    free(at);
+    free(row);
+    free(full);
+}
+
+/* Finer formats and wider units lose less. */
+static void check_order_of_errors(const struct bench *b)
+{
+    static const enum format finer[] = {FORMAT_Q2_K, FORMAT_Q3_K, FORMAT_Q4_K, FORMAT_Q5_K,
+                                        FORMAT_Q6_K, FORMAT_Q8_0, FORMAT_BF16};
+    double last = INFINITY;
+    bool falling = true;
+
+    for (size_t i = 0; i < sizeof finer / sizeof finer[0]; i++) {
+        struct variant_key key = {PART_O, 1, 4, 2, finer[i]};
+        struct built cut = build(b, &key);
+        falling = falling && cut.v.error < last;
+        last = cut.v.error;
+        free(cut.bytes);
+    }
+    ok(falling && last == 0, "the finer the format the smaller the error, down to none");
+}
+
+/* A quantized parent: whole blocks are copied, not unpacked and rounded again. */
+static void check_block_copies(void)
+{
+    struct variant_key key = {PART_O, 0, 2, 2, FORMAT_Q8_0};
+    uint32_t groups[2], wrong = 0;
+    struct bench b;
+
+    bench_open(&b, &wide, FORMAT_Q8_0, 23);
+    struct built cut = build(&b, &key);
+    const uint8_t *from = parent_tensor(b.parent, 0, TENSOR_O)->data;
+    keep_order_take(b.order.group[0], 2, groups);
+    for (uint32_t r = 0; r < 256; r++)
+        for (uint32_t g = 0; g < 2; g++)
+            wrong += memcmp(cut.bytes + r * 4 * 34 + g * 2 * 34,
+                            from + r * 8 * 34 + groups[g] * 2 * 34, 2 * 34) != 0;
+    ok(wrong == 0, "groups of a Q8_0 parent keep their blocks byte for byte");
+    free(cut.bytes);
+
+    key = (struct variant_key){PART_EMBD, 0, 0, 0, FORMAT_Q8_0};
+    cut = build(&b, &key);
+    const struct gguf_tensor *embd = parent_embd(b.parent);
+    ok(cut.v.n_bytes == embd->n_bytes && memcmp(cut.bytes, embd->data, embd->n_bytes) == 0 &&
+           cut.v.error == 0,
+       "an embedding in the parent's format is the parent's, without error");
+    free(cut.bytes);
+
+    /* 100 channels are no whole blocks: these are rounded anew. */
+    key = (struct variant_key){PART_DOWN, 0, 96, 0, FORMAT_Q8_0};
+    cut = build(&b, &key);
+    ok(cut.v.error > 0 && cut.v.error < 1, "channels picked out of blocks are quantized again");
+    free(cut.bytes);
+    bench_close(&b);
+}
+
+static void check_names(const struct bench *b)
+{
+    struct variant_key key = {PART_QKV, 0, 2, 1, FORMAT_Q4_K}, other;
+    struct id128 id = variant_id(&b->source, &key);
+    struct variant_source stranger = b->source;
+    int same = 0;
+
+    for (int field = 0; field < 5; field++) {
+        other = key;
+        other.part = field == 0 ? PART_O : other.part;
+        other.layer += field == 1;
+        other.kept += field == 2;
+        other.heads_per_group += field == 3;
+        other.format = field == 4 ? FORMAT_Q5_K : other.format;
+        same += id128_equal(id, variant_id(&b->source, &other));
+    }
+    stranger.identity.bytes[31] ^= 1;
+    same += id128_equal(id, variant_id(&stranger, &key));
+    ok(same == 0, "each field of a key and the source's identity change the name");
+    ok(id128_equal(id, variant_id(&b->source, &key)), "and nothing else does");
+
+    struct built one = build(b, &key), two = build(b, &key);
+    ok(memcmp(one.bytes, two.bytes, one.v.n_bytes) == 0 && one.v.error == two.v.error,
+       "a variant built twice has the same bytes");
+    free(one.bytes);
+    free(two.bytes);
+}
+
+static void check_refusals(struct bench *b)
+{
+    struct variant_key key = {PART_DOWN, 0, 513, 0, FORMAT_F32};
+    struct variant v;
+    struct err err;
+    char path[512];
+
+    variant_layout(&wide, &key, &v);
+    uint8_t *out = malloc(v.n_bytes);
+    ok(variant_build(&b->source, &key, &v, out, &err) != 0 && err.code == ERR_MISSING,
+       "more channels than there are is ERR_MISSING");
+    free(out);
+
+    /* A weight that BF16 holds and F16 does not, then one that is no number. */
+    uint16_t *gate = (uint16_t *)(uintptr_t)b->fixture->model.ffn[0].gate.data;
+    for (int round = 0; round < 2; round++) {
+        gate[5 * 256 + 9] = round == 0 ? 0x4780 : 0x7fc0; /* 65536, NaN */
+        parent_file_write(folder_path(b->folder, "odd.gguf", path), &b->fixture->model);
+        struct parent *odd = parent_open(path, &err);
+        struct variant_source source = b->source;
+        source.parent = odd;
+        key = (struct variant_key){PART_GATE_UP, 0, 512, 0, FORMAT_F16};
+        variant_layout(&wide, &key, &v);
+        out = malloc(v.n_bytes);
+        ok(variant_build(&source, &key, &v, out, &err) != 0 && err.code == ERR_DATA &&
+               strstr(err.text, "blk.0.ffn_gate.weight") != NULL && strstr(err.text, "row 5"),
+           "a weight that is %s is ERR_DATA naming tensor and row",
+           round == 0 ? "too large for F16" : "no number");
+        if (round == 1)
+            ok(strstr(err.text, "column 9") != NULL, "and its column");
+        free(out);
+        parent_close(odd);
+    }
+}
+
+int main(void)
+{
+    struct bench b;
+
+    check_layout();
+    bench_open(&b, &wide, FORMAT_BF16, 21);
+    check_exact_selection(&b);
+    check_heads(&b);
+    check_error(&b, FORMAT_Q4_K, 512);
+    check_error(&b, FORMAT_Q2_K, 256);
+    check_error(&b, FORMAT_Q5_0, 96);
+    check_error(&b, FORMAT_BF16, 100);
+    check_order_of_errors(&b);
+    check_names(&b);
+    check_refusals(&b);
+    bench_close(&b);
+    check_block_copies();
+    return tap_done();
+}
