@@ -186,7 +186,8 @@ static int begin_search(struct master *master, struct err *err)
                                      .population = study->population,
                                      /* Half of the plan at most goes to seeds. */
                                      .n_seeds = (uint32_t)(evals / 2 < 96 ? evals / 2 : 96),
-                                     .n_screened = 30};
+                                     .n_screened = 30,
+                                     .loss_cap = OBJECTIVE_KLD_MAX};
     master->search = search_create(&master->problem.problem, &table, &options, err);
     if (master->search == NULL)
         return -1;

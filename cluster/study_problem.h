@@ -12,6 +12,8 @@ struct err;
 /* Objectives in the order of `struct problem`. */
 enum { OBJECTIVE_KLD, OBJECTIVE_DECODE, OBJECTIVE_PREFILL, OBJECTIVE_BYTES, N_OBJECTIVES };
 
+/* Above this KLD a model answers something else than its parent: of no use at any latency. */
+#define OBJECTIVE_KLD_MAX 1.0
 /* The smallest KLD that is told apart from 0: objectives must be positive. */
 #define OBJECTIVE_KLD_MIN 1e-7
 

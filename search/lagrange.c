@@ -233,7 +233,7 @@ static size_t thinning_best(struct thinning *t)
 }
 
 static void thinning_fill(struct thinning *t, const struct lagrange *l,
-                          const struct vector_set *found, double loss_floor)
+                          const struct vector_set *found, double loss_floor, double loss_cap)
 {
     double worst[PROBLEM_MAX_OBJ] = {0};
     for (size_t i = 0; i < t->n; i++) {
@@ -250,6 +250,8 @@ static void thinning_fill(struct thinning *t, const struct lagrange *l,
     }
     for (size_t j = 0; j < t->n_obj; j++)
         t->reference[j] = log(REFERENCE_MARGIN * worst[j]);
+    if (loss_cap > 0)
+        t->reference[0] = fmin(t->reference[0], log(loss_cap + loss_floor));
 }
 
 /* The first vectors of `found` are those of `vectors`: they are taken from the start. */
@@ -269,7 +271,7 @@ static int thin(struct thinning *t, const struct vector_set *found, size_t n_see
     return 0;
 }
 
-int lagrange_seeds(const struct lagrange *l, size_t n_seeds, double loss_floor,
+int lagrange_seeds(const struct lagrange *l, size_t n_seeds, double loss_floor, double loss_cap,
                    struct vector_set *vectors, struct err *err)
 {
     struct vector_set found;
@@ -292,7 +294,7 @@ int lagrange_seeds(const struct lagrange *l, size_t n_seeds, double loss_floor,
             status = out_of_memory(err);
     }
     if (status == 0) {
-        thinning_fill(&t, l, &found, loss_floor);
+        thinning_fill(&t, l, &found, loss_floor, loss_cap);
         status = thin(&t, &found, n_seeds, vectors, err);
     }
     free(t.taken);

@@ -33,8 +33,8 @@ void lagrange_solve_perturbed(const struct lagrange *lagrange, struct rng *rng, 
 
 /* Append up to `n_seeds` vectors to `vectors`: sweep thousands of Halton multipliers, then take the
  * ones that add most to the hypervolume of (log(loss + floor), log costs) over those that are in
- * `vectors` already. */
+ * `vectors` already.  A predicted loss above `loss_cap` adds nothing (0: no cap). */
 int lagrange_seeds(const struct lagrange *lagrange, size_t n_seeds, double loss_floor,
-                   struct vector_set *vectors, struct err *err);
+                   double loss_cap, struct vector_set *vectors, struct err *err);
 
 #endif

@@ -53,7 +53,8 @@ static int fill_opening(struct search *search, struct err *err)
     if (search->additive == NULL || search->options.n_seeds <= search->n_uniform)
         return 0;
     return lagrange_seeds(&search->lagrange, search->options.n_seeds - search->n_uniform,
-                          search->options.loss_floor, &search->opening, err);
+                          search->options.loss_floor, search->options.loss_cap, &search->opening,
+                          err);
 }
 
 /* Moves of large genes are drawn more often: most of the costs hangs on them. */
@@ -202,6 +203,8 @@ static void note_worst(struct search *search, const double *objective)
         search->worst[j] = fmax(search->worst[j], objective[j]);
         margined[j] = REFERENCE_MARGIN * search->worst[j];
     }
+    if (search->options.loss_cap > 0)
+        margined[0] = fmin(margined[0], search->options.loss_cap);
     search_log(search, margined, search->reference);
     search->has_reference = search->n_told >= search->options.n_seeds;
 }

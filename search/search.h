@@ -26,6 +26,8 @@ struct search_options {
     uint32_t n_seeds;    /* asked before the first child; a quarter of them uniform */
     uint32_t n_screened; /* children made per proposal, the best is asked; 1 = no screening */
     double loss_floor;   /* 0: SEARCH_LOSS_FLOOR */
+    double loss_cap;     /* a larger objective 0 is of no use to anybody: such points add nothing to
+                            a hypervolume and become no seeds; 0: no cap */
 };
 
 /* A thousandth of a nat per token: about what the finest quantized format costs. */
@@ -60,7 +62,8 @@ int search_discard(struct search *search, const uint8_t *levels, struct err *err
 
 size_t search_n_told(const struct search *search);
 /* Hypervolume of what was told, in the logarithms above, relative to the fixed reference point
- * (1.1 x the worst of the first told `n_seeds`); 0 before that is known. */
+ * (1.1 x the worst of the first told `n_seeds`, objective 0 at most loss_cap); 0 before that is
+ * known. */
 double search_hypervolume(const struct search *search);
 /* Additive prediction of objective 0, NAN without a table. */
 double search_predict_loss(const struct search *search, const uint8_t *levels);

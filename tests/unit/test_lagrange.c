@@ -211,6 +211,31 @@ static void test_layers(void)
     prior_fini(&prior);
 }
 
+/* Two units: where the second is dropped beside the first, 3 remain, and they go with the first. */
+static void guarded_cost(void *arg, const uint8_t *levels, uint32_t unit, double *cost)
+{
+    (void)arg;
+    double own = levels[2 * unit] * (1.0 + levels[2 * unit + 1]);
+    cost[0] = unit == 1 && levels[2] == 0 && levels[0] > 0 ? 3 : own;
+}
+
+static void test_pairs(void)
+{
+    struct toy toy;
+    struct prior prior;
+    toy_init(&toy, 2, 2, 0, 0, 9);
+    toy.problem.unit_cost = guarded_cost;
+    prior_init(&prior, &toy.problem, &toy.table);
+    const uint8_t second[4] = {3, 4, 0, 0}, both[4] = {0};
+    double cost;
+    additive_costs(prior.additive, second, &cost);
+    near(cost, 15 + 3, 1e-12, "what stands in for a dropped unit is counted");
+    additive_costs(prior.additive, both, &cost);
+    near(cost, 0, 1e-3, "and goes with its neighbour");
+    ok(worst_cost_error(&toy.problem, prior.additive) < 1e-3, "costs of all other vectors hold");
+    prior_fini(&prior);
+}
+
 /* ---- learning ------------------------------------------------------------------------------- */
 
 static void test_refit(void)
@@ -275,7 +300,7 @@ static void test_seeds(void)
     toy_init(&toy, 3, 3, 0, 0, 6);
     prior_init(&prior, &toy.problem, &toy.table);
     vector_set_init(&seeds, 6);
-    ok(lagrange_seeds(&prior.lagrange, N, 1e-3, &seeds, NULL) == 0 && seeds.n == N,
+    ok(lagrange_seeds(&prior.lagrange, N, 1e-3, 0, &seeds, NULL) == 0 && seeds.n == N,
        "as many seeds as asked for");
     /* All without the empty model: its cost, a millionth by convention, would be all the volume. */
     size_t n_all = 0, n_got = 0;
@@ -296,7 +321,7 @@ static void test_seeds(void)
     printf("# %d seeds have %.4f of the hypervolume of all %zu vectors\n", N, share, n_all);
     ok(share > 0.95, "32 seeds have more than 95 %% of the hypervolume of all vectors");
 
-    ok(lagrange_seeds(&prior.lagrange, 100000, 1e-3, &seeds, NULL) == 0, "all that are of use");
+    ok(lagrange_seeds(&prior.lagrange, 100000, 1e-3, 0, &seeds, NULL) == 0, "all that are of use");
     ok(seeds.n > N && seeds.n < 8000, "where fewer are of use, fewer come (%zu)", seeds.n);
     vector_set_fini(&seeds);
     prior_fini(&prior);
@@ -388,6 +413,7 @@ int main(void)
     test_costs();
     test_minima();
     test_layers();
+    test_pairs();
     test_refit();
     test_seeds();
     test_refusals();
