@@ -133,7 +133,11 @@ void additive_learn(struct additive *a, const uint8_t *levels, const double *obj
 static void refit_line(const struct additive *a, struct cost_line *line)
 {
     double determinant = line->oo * line->xx - line->ox * line->ox;
-    line->factor = line->x / line->xx;
+    double alone = line->x / line->xx;
+    /* Sums that ran over tell nothing. */
+    if (!isfinite(alone) || !(alone > 0))
+        return;
+    line->factor = alone;
     line->offset = 0;
     if (a->n_learnt < LINE_MIN || !(determinant > 1e-9 * line->oo * line->xx))
         return;
