@@ -22,6 +22,7 @@
 
 #define SLACK_S  10ll  /* mpirun may outlive the status file by so much */
 #define SILENT_S 120ll /* the master touches progress.json every 10 s */
+#define START_S  45ll  /* a rank that dies in MPI_Init leaves the others waiting in it */
 #define TERM_S   6
 
 extern char **environ;
@@ -175,6 +176,8 @@ static const char *find_fault(const struct study *study, int64_t begun_ns, int64
         return now - *ended_ns > SLACK_S * 1000000000ll ? "mpirun does not end by itself" : NULL;
     if (run_progress_is_dead(study) && !run_status_is_there(study))
         return "the master is dead";
+    if (now - begun_ns > START_S * 1000000000ll && !run_progress_has_begun(study))
+        return "the ranks do not come together";
     if (now - begun_ns > SILENT_S * 1000000000ll && run_progress_age(study) > SILENT_S)
         return "the master has been silent for too long";
     return NULL;

@@ -168,7 +168,8 @@ void run_progress_touch(const struct study *study, pid_t pid)
     file_replace(study_path(study, "progress.json", path), text, (size_t)n, NULL);
 }
 
-bool run_progress_is_dead(const struct study *study)
+/* The master that touched last, 0 when none has; *here: on this host. */
+static long read_master(const struct study *study, bool *here)
 {
     char path[STUDY_PATH_MAX], host[65];
     char *text = file_read(study_path(study, "progress.json", path), 4096, NULL, NULL);
@@ -176,11 +177,23 @@ bool run_progress_is_dead(const struct study *study)
     const cJSON *where = cJSON_GetObjectItemCaseSensitive(root, "host");
     double pid = get(root, "pid");
     name_host(host);
-    bool dead = cJSON_IsString(where) && strcmp(where->valuestring, host) == 0 && pid >= 1 &&
-                pid < 1e9 && is_gone((long)pid);
+    *here = cJSON_IsString(where) && strcmp(where->valuestring, host) == 0;
     cJSON_Delete(root);
     free(text);
-    return dead;
+    return pid >= 1 && pid < 1e9 ? (long)pid : 0;
+}
+
+bool run_progress_has_begun(const struct study *study)
+{
+    bool here;
+    return read_master(study, &here) != 0;
+}
+
+bool run_progress_is_dead(const struct study *study)
+{
+    bool here;
+    long pid = read_master(study, &here);
+    return here && is_gone(pid);
 }
 
 double run_progress_age(const struct study *study)

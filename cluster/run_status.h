@@ -35,6 +35,8 @@ void run_status_settle(const struct study *study);
 
 /* A sign of life for the watchdog; `pid` of the master, 0 before there is one. */
 void run_progress_touch(const struct study *study, pid_t pid);
+/* Whether a master has touched since the watchdog did. */
+bool run_progress_has_begun(const struct study *study);
 /* Whether the master that touched last is surely dead: it ran on this host and its process is
  * gone. */
 bool run_progress_is_dead(const struct study *study);
