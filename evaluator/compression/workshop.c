@@ -1,9 +1,8 @@
 #include "evaluator/compression/workshop.h"
 #include <string.h>
 
-int workshop_open(struct workshop *shop, const char *model_path,
-                  const struct hash256 *hash, const char *calibration_path,
-                  const char *store_dir, struct err *err)
+int workshop_open(struct workshop *shop, const char *model_path, const struct hash256 *hash,
+                  const char *calibration_path, const char *store_dir, struct err *err)
 {
     memset(shop, 0, sizeof *shop);
     shop->parent = parent_open(model_path, err);
@@ -14,12 +13,7 @@ int workshop_open(struct workshop *shop, const char *model_path,
     if (shop->calibration == NULL ||
         keep_order_init(&shop->order, shop->parent, shop->calibration, err) != 0)
         goto undo;
-    shop->source = (struct variant_source){
-        .parent = shop->parent,
-        .calibration = shop->calibration,
-        .order = &shop->order,
-        .identity = calibration_hash(shop->calibration),
-    };
+    variant_source_init(&shop->source, shop->parent, shop->calibration, &shop->order);
     shop->store = store_open(store_dir, &shop->source, err);
     if (shop->store == NULL)
         goto undo;
