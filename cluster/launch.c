@@ -219,7 +219,10 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     int64_t begun = clock_wall_s();
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     self[length > 0 ? length : 0] = '\0';
-    snprintf(line.tmp, sizeof line.tmp, "/tmp/kerf-mpi.XXXXXX");
+    const char *folder = getenv("TMPDIR");
+    /* A path of a socket has room for about a hundred bytes. */
+    bool fits = folder != NULL && folder[0] == '/' && strlen(folder) <= 40;
+    snprintf(line.tmp, sizeof line.tmp, "%s/kerf-mpi.XXXXXX", fits ? folder : "/tmp");
     if (length <= 0 || mkdtemp(line.tmp) == NULL) {
         fprintf(stderr, "kerf: no temporary folder for mpirun: %s\n", strerror(errno));
         return err_exit_status(ERR_CREATE);

@@ -22,7 +22,7 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/kerf-test-XXXXXX") || exit 1
 mkdir "$folder/quiet" "$folder/tmp"
 # Every process that a script starts carries this mark, whatever becomes of its parent.
 export KERF_TEST_MARK="$folder"
-export KERF_QUIET_DIR="$folder/quiet"
+export KERF_QUIET_DIR="$folder/quiet" TMPDIR="$folder/tmp"
 export OMP_NUM_THREADS=1 LC_ALL=C
 
 # --- processes, by what they were started with ---
