@@ -4,6 +4,7 @@
 #include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
+#include "space/base/log.h"
 #include "space/study_json.h"
 
 #include <assert.h>
@@ -251,16 +252,24 @@ static int check_machine(struct study *study, uint32_t n_cores, struct err *err)
     return 0;
 }
 
+/* RoPE computes positions that training never saw, and files name a shorter context than their
+ * model was trained with: a longer sequence is the user's to ask for, within reason. */
+#define SEQUENCE_MAX_CONTEXTS 8
+
 static int check_sequence(struct study *study, struct err *err)
 {
     if (study->sequence == 0)
         study->sequence = study->geometry.n_ctx < 512 ? study->geometry.n_ctx : 512;
-    if (study->sequence > study->geometry.n_ctx) {
+    if ((uint64_t)study->sequence > (uint64_t)SEQUENCE_MAX_CONTEXTS * study->geometry.n_ctx) {
         place_error(study, "/quality/sequence", err,
-                    "%u tokens a sequence, the parent's context has %u; expected at most that",
-                    study->sequence, study->geometry.n_ctx);
+                    "%u tokens a sequence, the parent's context has %u; expected at most %d times "
+                    "that",
+                    study->sequence, study->geometry.n_ctx, SEQUENCE_MAX_CONTEXTS);
         return -1;
     }
+    if (study->sequence > study->geometry.n_ctx)
+        log_warn("study", "sequence=%u is longer than the context that the file names (%u)",
+                 study->sequence, study->geometry.n_ctx);
     return 0;
 }
 

@@ -19,18 +19,18 @@ ok "init" "$KERF" init "$study" --model "$model" --calibration "$folder/calibrat
     --heldout "$folder/heldout.txt" --separator '<|endoftext|>' --profile gguf-hetero --quick
 sed -i 's/"calibration": {\(.*\)"16Ki"/"calibration": {\1"4Ki"/; s/"final": {"tokens": "8Ki"}/"final": {"tokens": "32Ki"}/
     s/"threads": "cores"/"threads": 1/; s/"min": 11, "max": 60/"min": 8, "max": 12/
-    s/"evals": [0-9]*/"evals": 8/' "$study/study.json"
+    s/"evals": [0-9]*/"evals": 8/; s|// "sequence": 512,|"sequence": 512,|' "$study/study.json"
 run "$KERF" search -C "$study"
 is "$status" 0 "the search completes" || said
 study_is_sound "$study" "stories260K"
 at_least "$(n_candidates "$study")" 8 "with all its candidates"
 run "$KERF" show -C "$study" @parent -o json
 ppl=$(printf '%s\n' "$out" | json candidate.ppl)
-# The file names a context of 128, where 4.641 was measured with 512: a little more is due.
-awk -v got="$ppl" 'BEGIN { exit !(got > 4.641 && got < 4.641 * 1.15) }'
-check $? "the parent's perplexity is a little above 4.641" || note "got $ppl"
-is "$(printf '%s\n' "$out" | json candidate.n_tokens)" 24612 \
-    "over all but the first tokens of 225 sequences of 60 stories"
+# The file names a context of 128; the model was trained with 512, and 4.641 was measured with that.
+awk -v got="$ppl" 'BEGIN { exit !(got > 4.641 * 0.998 && got < 4.641 * 1.002) }'
+check $? "the parent's perplexity agrees with the independent 4.641" || note "got $ppl"
+is "$(printf '%s\n' "$out" | json candidate.n_tokens)" 24770 \
+    "over all but the first tokens of 67 sequences of 60 stories"
 ok "a candidate is exported" "$KERF" export -C "$study" @best "$folder/best.gguf"
 ok "and verified" "$KERF" verify "$folder/best.gguf"
 finish

@@ -240,7 +240,7 @@ static void test_resolve(void)
         {"\"grid\": 256", "\"grid\": 2000", "/space/ffn/grid", "1024"},
         {"pp128@b1", "pp1024@b1", "/latency/workloads", "512"},
         {"tg32@b1", "tg32@c500@b1", "/latency/workloads", "532"},
-        {"\"sequence\": 256", "\"sequence\": 1024", "/quality/sequence", "512"},
+        {"\"sequence\": 256", "\"sequence\": 8192", "/quality/sequence", "512"},
         {"\"threads\": 2", "\"threads\": 8", "/latency/threads", "4 cores"},
     };
     struct study s;
@@ -454,7 +454,7 @@ static void test_init(void)
         printf("# %s\n", err.text);
     ok(s.calibration_tokens == 16384 && s.sensitivity_tokens == 1024 && s.search_tokens == 2048 &&
            s.final_tokens == 8192 && s.prefill.n_tokens == 128 && s.decode.n_tokens == 32 &&
-           s.evals == 96 && s.time_s == 360.0 && s.population == 32 &&
+           s.evals == 96 && s.time_s == 240.0 && s.population == 32 &&
            s.limits.profile == PROFILE_GGUF_HETERO,
        "a quick study has small budgets");
     is_text(s.separator, wanted.separator, "quotes in a separator are kept");
