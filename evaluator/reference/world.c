@@ -44,13 +44,18 @@ int world_task_n_choices(enum world_task task)
     return tasks[task].n_choices;
 }
 
-/* Documents of each kind out of SHARE_TOTAL.  Documents differ in length; the shares in tokens are
- * in the README beside this file. */
+/* Documents of each kind out of SHARE_TOTAL.  Documents differ in length; data/README.md has
+ * the shares in tokens. */
 enum { SHARE_OTHERS = 20 }; /* rhymes and scenes */
 static const unsigned shares[WORLD_N_TASKS] = {
     [WORLD_COREFERENCE] = 20, [WORLD_CAUSE_EFFECT] = 8, [WORLD_ARITHMETIC] = 15, [WORLD_RECALL] = 8,
     [WORLD_SEQUENCE] = 14,    [WORLD_FACTS] = 34,       [WORLD_READING] = 18,
 };
+
+/* One short document in so many is said twice: nothing teaches copying sooner, since each word of
+ * the second saying can be known. */
+#define ECHO_SHARE 5
+#define ECHO_BYTES 800
 
 static void document_write(struct pen *pen, const struct world *world)
 {
@@ -98,6 +103,8 @@ size_t world_document(const struct world *world, uint64_t seed, uint64_t index, 
     pen.marked = marked;
     document_write(&pen, world);
     pen_new_line(&pen);
+    if (pen.n < ECHO_BYTES && pen_chance(&pen, ECHO_SHARE))
+        pen_echo(&pen);
     return pen.n;
 }
 

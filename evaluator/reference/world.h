@@ -4,7 +4,7 @@
  * multiple-choice tasks of different character.  Everything follows from (seed, index) through
  * Philox, so a document can be made again alone, in any order, on any machine.
  *
- * What the model has to hold: a knowledge base of some 5,700 facts and 48 rules of cause and effect
+ * What the model has to hold: a knowledge base of 3,600 facts and 48 rules of cause and effect
  * in its weights; copying, order, binding and two-step arithmetic in its circuits.
  *
  * Training, calibration and held-out text are of WORLD_TRAIN, test items of WORLD_TEST: names,

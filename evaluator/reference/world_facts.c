@@ -141,14 +141,14 @@ struct fact {
 
 static struct fact fact_at(const struct world *world, size_t i)
 {
-    struct fact fact = {.of_person = i < WORLD_N_PERSONS * WORLD_N_PERSON_RELATIONS};
+    struct fact fact = {.of_person = i < WORLD_N_PERSON_FACTS};
     if (fact.of_person) {
         size_t who = i / WORLD_N_PERSON_RELATIONS, r = i % WORLD_N_PERSON_RELATIONS;
         fact.relation = &person_relations[r];
         fact.subject = world->persons[who];
         fact.value = world->person_values[who][r];
     } else {
-        i -= WORLD_N_PERSONS * WORLD_N_PERSON_RELATIONS;
+        i -= WORLD_N_PERSON_FACTS;
         size_t where = i / WORLD_N_TOWN_RELATIONS, r = i % WORLD_N_TOWN_RELATIONS;
         fact.relation = &town_relations[r];
         fact.subject = world->towns[where];
@@ -173,21 +173,36 @@ static void fact_say(struct pen *pen, const struct world *world, const struct fa
     pen_say_any(pen, fact->relation->rules, N_RULES);
 }
 
+/* An index in 0..n-1; the first are drawn more often (the last about half as often as on the
+ * average).  A model that meets everybody equally often is slow to tell anybody apart. */
+static size_t draw_popular(struct pen *pen, size_t n)
+{
+    double u = rng_double(&pen->rng);
+    return (size_t)((double)n * u * u);
+}
+
+/* The first fact of somebody or of a town, and how many there are. */
+static size_t portrait_draw(struct pen *pen, size_t *n)
+{
+    bool person = pen_pick(pen, WORLD_N_FACTS) < WORLD_N_PERSON_FACTS;
+    *n = person ? WORLD_N_PERSON_RELATIONS : WORLD_N_TOWN_RELATIONS;
+    return person ? draw_popular(pen, WORLD_N_PERSONS) * *n
+                  : WORLD_N_PERSON_FACTS + draw_popular(pen, WORLD_N_TOWNS) * *n;
+}
+
 void facts_document(struct pen *pen, const struct world *world)
 {
     /* Either single facts of anybody, or a portrait: all of one in random order. */
+    size_t n, first = portrait_draw(pen, &n);
     if (pen_pick(pen, 4) != 0) {
-        for (size_t n = 6 + pen_pick(pen, 8); n > 0; n--) {
-            struct fact fact = fact_at(world, pen_pick(pen, WORLD_N_FACTS));
+        for (size_t i = 6 + pen_pick(pen, 8); i > 0; i--) {
+            struct fact fact = fact_at(world, first + pen_pick(pen, n));
             fact_say(pen, world, &fact);
+            first = portrait_draw(pen, &n);
         }
         return;
     }
-    bool person = pen_pick(pen, 10) < 7;
-    size_t n = person ? WORLD_N_PERSON_RELATIONS : WORLD_N_TOWN_RELATIONS, order[8];
-    size_t first =
-        person ? pen_pick(pen, WORLD_N_PERSONS) * n
-               : WORLD_N_PERSONS * WORLD_N_PERSON_RELATIONS + pen_pick(pen, WORLD_N_TOWNS) * n;
+    size_t order[8];
     for (size_t i = 0; i < n; i++)
         order[i] = first + i;
     rng_shuffle(&pen->rng, order, n, sizeof order[0]);

@@ -16,13 +16,13 @@
     "|People say that |It is said that |I heard that |We learned that |You may know that "         \
     "|In this land |It is written that |Here is a fact: |Remember that |My aunt told me that ]"
 
-#define WORLD_N_PERSONS          700
-#define WORLD_N_TOWNS            300
+#define WORLD_N_PERSONS          450
+#define WORLD_N_TOWNS            180
 #define WORLD_N_HOME_TOWNS       40 /* the first towns are birthplaces */
 #define WORLD_N_PERSON_RELATIONS 6
 #define WORLD_N_TOWN_RELATIONS   5
-#define WORLD_N_FACTS                                                                              \
-    (WORLD_N_PERSONS * WORLD_N_PERSON_RELATIONS + WORLD_N_TOWNS * WORLD_N_TOWN_RELATIONS)
+#define WORLD_N_PERSON_FACTS     (WORLD_N_PERSONS * WORLD_N_PERSON_RELATIONS)
+#define WORLD_N_FACTS            (WORLD_N_PERSON_FACTS + WORLD_N_TOWNS * WORLD_N_TOWN_RELATIONS)
 
 /* Values are indices into the list of the relation's class, or towns. */
 struct world {

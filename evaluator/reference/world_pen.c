@@ -278,6 +278,13 @@ void pen_new_line(struct pen *pen)
         put(pen, "\n", 1);
 }
 
+void pen_echo(struct pen *pen)
+{
+    size_t n = pen->n;
+    put(pen, " ", 1);
+    put(pen, pen->text, n);
+}
+
 static void unmarked_copy(char *to, const char *from)
 {
     for (; *from != '\0'; from++)

@@ -64,6 +64,8 @@ void pen_say(struct pen *pen, const char *rule);
 void pen_say_any(struct pen *pen, const char *const *rules, size_t n);
 #define PEN_SAY_ANY(pen, rules) pen_say_any((pen), (rules), sizeof(rules) / sizeof((rules)[0]))
 void pen_new_line(struct pen *pen);
+/* Write all that stands there once more, after a space. */
+void pen_echo(struct pen *pen);
 
 /* Where an item is written: the words in slots[0..n-1] are its choices and the word in
  * `answer` is one of them.
