@@ -18,7 +18,7 @@
 
 #define PROGRESS_NS   10000000000ll
 #define LOOK_NS       1000000000ll /* for the watchdog */
-#define MASTER_NAP_NS 5000000ll
+#define MASTER_NAP_NS 20000000ll
 #define IDLE_MS       5  /* nap of a supervisor without work */
 #define WATCH_MS      50 /* of one that watches a child */
 
@@ -261,7 +261,7 @@ static int master_rank(const struct study *study, const struct run_options *opti
     } else {
         int step;
         /* On a small machine the master shares the probe's cores: a longer nap disturbs it no more
-         * than none at all does (mpi.md section 8), and an answer can wait for 5 ms. */
+         * than none at all does (mpi.md section 8), and an answer can wait. */
         while ((step = session_step(&session, &err)) > 0)
             clock_nap_ns(MASTER_NAP_NS);
         status = session_close(&session, step, &err);

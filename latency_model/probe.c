@@ -14,8 +14,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* A sample with more involuntary switches than this was shared with somebody. */
-#define MAX_SWITCHES 1
+/* Somebody short is always about (a timer, our own master's nap): one involuntary switch, and one
+ * more for each so many nanoseconds, cost less than the noise.  A sample with more was shared. */
+#define SWITCH_NS 2000000
 /* The spin loop beside a sample may be off by this share of its median. */
 #define MAX_CLOCK_DRIFT 0.05
 /* Warm-up ends when three successive medians agree this well. */
@@ -113,7 +114,7 @@ static int run_sample(struct session *session, size_t i, struct sample *sample, 
         sample->rejection = MIGRATED;
     else if (before.stolen >= 0 && after.stolen > before.stolen)
         sample->rejection = STOLEN;
-    else if (after.n_switches - before.n_switches > MAX_SWITCHES)
+    else if (after.n_switches - before.n_switches > 1 + (end - start) / SWITCH_NS)
         sample->rejection = SWITCHED;
     return 0;
 }
@@ -160,25 +161,28 @@ static int warm_up(struct session *session, uint32_t *n_warmup, struct err *err)
     return 0;
 }
 
-/* Clock rejections need the median spin of all samples so far; the others are known at once. */
-static void reject_by_clock(struct session *session)
+/* Clock rejections need the median spin of all samples so far; the others are known at once.  Each
+ * item has its own: after wide vector work the clock is another one than after narrow. */
+static void reject_item_by_clock(struct session *session, size_t item)
 {
-    size_t n = (size_t)session->n_rounds * session->n_items;
-    double *spin = calloc(n, sizeof *spin);
-    if (spin == NULL)
-        return; /* without memory nothing is rejected by clock */
-    for (size_t i = 0; i < n; i++)
-        spin[i] = session->sample[i].spin_ns;
-    double median = stats_median(spin, n);
-    free(spin);
-    for (size_t i = 0; i < n; i++) {
-        struct sample *sample = &session->sample[i];
+    double spin[PROBE_MAX_ROUNDS];
+    for (uint32_t r = 0; r < session->n_rounds; r++)
+        spin[r] = session->sample[(size_t)r * session->n_items + item].spin_ns;
+    double median = stats_median(spin, session->n_rounds);
+    for (uint32_t r = 0; r < session->n_rounds; r++) {
+        struct sample *sample = &session->sample[(size_t)r * session->n_items + item];
         bool off = fabs(sample->spin_ns - median) > MAX_CLOCK_DRIFT * median;
         if (sample->rejection == CLOCK && !off)
             sample->rejection = ACCEPTED;
         else if (sample->rejection == ACCEPTED && off)
             sample->rejection = CLOCK;
     }
+}
+
+static void reject_by_clock(struct session *session)
+{
+    for (size_t item = 0; item < session->n_items; item++)
+        reject_item_by_clock(session, item);
 }
 
 static void count_rejection(struct probe_rejects *rejects, enum rejection rejection)

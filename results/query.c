@@ -132,6 +132,7 @@ void query_run(const struct front *front, const struct query *query, struct quer
         answer->hit[answer->n_hits++] = best;
     for (size_t i = 0; i < front->n_all; i++) {
         answer->n_over_budget += is_over_budget(&front->all[i], query);
+        answer->n_flagged += is_barred(&front->all[i], query);
         if (answer->n_hits == 0)
             offer_nearest(&front->all[i], query, answer);
     }

@@ -31,7 +31,8 @@ struct query_answer {
     const struct front_member *nearest[QUERY_NEAREST];
     uint32_t n_nearest;
     uint32_t n_measured, n_over_budget; /* over: by latency alone */
-    bool parent_meets;                  /* the parent itself meets every condition */
+    uint32_t n_flagged; /* barred from answering because the machine was not quiet */
+    bool parent_meets;  /* the parent itself meets every condition */
 };
 
 /* Members are borrowed from `front`. */

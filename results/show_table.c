@@ -184,6 +184,8 @@ static void print_no(FILE *out, const struct study *study, const struct front *f
     fprintf(out, "%u measured", answer->n_measured);
     if (query->budget_ns > 0)
         fprintf(out, ", %u of them over the budget", answer->n_over_budget);
+    if (answer->n_flagged > 0)
+        fprintf(out, ", %u flagged as noisy (--allow-flagged lets them answer)", answer->n_flagged);
     fprintf(out, "%s\n", answer->parent_meets ? "; the parent itself meets this" : "");
 }
 
