@@ -19,7 +19,7 @@ struct budget {
 };
 
 static const struct budget quick_budget = {"16Ki", "1Ki", "2Ki", "8Ki", "\"pp128@b1\", \"tg32@b1\"",
-                                           100,    32,    96,    "4min"};
+                                           100,    32,    96,    "3min"};
 static const struct budget full_budget = {
     "128Ki", "4Ki", "16Ki", "64Ki", "\"pp512@b1\", \"tg128@b1\"", 0, 64, 2000, "4h"};
 

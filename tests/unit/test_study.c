@@ -454,7 +454,7 @@ static void test_init(void)
         printf("# %s\n", err.text);
     ok(s.calibration_tokens == 16384 && s.sensitivity_tokens == 1024 && s.search_tokens == 2048 &&
            s.final_tokens == 8192 && s.prefill.n_tokens == 128 && s.decode.n_tokens == 32 &&
-           s.evals == 96 && s.time_s == 240.0 && s.population == 32 &&
+           s.evals == 96 && s.time_s == 180.0 && s.population == 32 &&
            s.limits.profile == PROFILE_GGUF_HETERO,
        "a quick study has small budgets");
     is_text(s.separator, wanted.separator, "quotes in a separator are kept");
