@@ -1,8 +1,9 @@
 /* train_backend.h - the matrix work of the trainer behind one table of functions.
  *
- * Two backends: "f32" does everything in float through the linear algebra module and runs
- * everywhere; "amx" stores activations in bf16 and multiplies on AMX tiles with float accumulators
- * (8 to 20 times as fast).  train_backend_best picks at run time.
+ * Three backends: "f32" does everything in float through the linear algebra module and runs
+ * everywhere; "amx" and "dot" store activations in bf16 and multiply blocks with float sums, on AMX
+ * tiles or by the dot products of AVX-512 (5 to 20 times as fast).  train_backend_best picks at
+ * run time.
  *
  * A linear map is y = x W' with W[n_out][n_in].  Its matrix is brought into the backend's own form
  * once per optimizer step (weight_pack), because every sequence of a step reuses it.
@@ -65,11 +66,11 @@ struct train_backend {
 
 extern const struct train_backend train_backend_f32;
 
-/* The tile backend, or NULL with a sentence in *why (static text) when this processor or kernel
- * does not offer AMX bf16.  The first call asks the kernel for permission to use the tiles. */
-const struct train_backend *train_backend_amx(const char **why);
+/* The backend of a name (amx, dot, f32), or NULL with a sentence in *why (static text) when this
+ * processor or kernel cannot run it or there is none of that name. */
+const struct train_backend *train_backend_find(const char *name, const char **why);
 
-/* The fastest backend that runs here and fits the heads.  *why: a sentence when it is not amx. */
+/* The fastest backend that runs here and fits the heads.  *why: a sentence when it is f32. */
 const struct train_backend *train_backend_best(const struct train_heads *heads, const char **why);
 
 #endif

@@ -43,7 +43,7 @@ static const struct option_row table[] = {
     {"report-every", COUNT, AT(report_every), "seconds between lines of the log"},
     {"held-out-every", COUNT, AT(held_out_every), "steps between judgements"},
     {"held-out-count", COUNT, AT(held_out_count), "sequences of a judgement"},
-    {"backend", TEXT, AT(backend), "auto, amx or f32"},
+    {"backend", TEXT, AT(backend), "auto, amx, dot or f32"},
     {"vocab-size", COUNT, AT(g.vocab), "pieces, when no --vocab says it"},
     {"dim", COUNT, AT(g.dim), "width of the residual stream"},
     {"layers", COUNT, AT(g.n_layers), "layers"},

@@ -51,17 +51,11 @@ static int backend_choose(struct run *run, struct err *err)
     const struct train_geometry *g = &run->g;
     struct train_heads heads = {g->context, g->n_heads, g->n_kv_heads, g->head_size};
     const char *why = NULL, *name = run->o->backend;
-    if (strcmp(name, "f32") == 0) {
-        run->backend = &train_backend_f32;
-        return 0;
-    }
-    run->backend = train_backend_best(&heads, &why);
-    if (strcmp(name, "amx") == 0 && run->backend == &train_backend_f32) {
-        err_set(err, ERR_RESOURCE, "no amx backend: %s", why);
-        return -1;
-    }
-    if (strcmp(name, "amx") != 0 && strcmp(name, "auto") != 0) {
-        err_set(err, ERR_USAGE, "--backend is auto, amx or f32, not '%s'", name);
+    bool any = strcmp(name, "auto") == 0;
+    run->backend = any ? train_backend_best(&heads, &why) : train_backend_find(name, &why);
+    if (run->backend == NULL || !run->backend->attention_fits(&heads)) {
+        err_set(err, ERR_RESOURCE, "--backend %s: %s", name,
+                why != NULL ? why : "context and head size must be multiples of 32");
         return -1;
     }
     if (why != NULL)

@@ -335,17 +335,17 @@ static void test_products(const struct train_backend *b)
 
 /* Attention alone, both directions, on inputs that are exact in bf16: only the rounding of
  * probabilities, their gradients and the results (2^-9 each) tells the backends apart. */
-static void test_attention(const struct train_backend *amx)
+static void test_attention(const struct train_backend *blocks)
 {
-    const struct train_backend *const backends[2] = {&train_backend_f32, amx};
+    const struct train_backend *const backends[2] = {&train_backend_f32, blocks};
     const struct train_heads heads = {160, 4, 2, 32};
     size_t n = heads.context, ld = 8 * 32, width = 4 * 32;
     float *out[2], *d_qkv[2], *log_sum[2];
     for (int i = 0; i < 2; i++) {
         const struct train_backend *b = backends[i];
         struct rng rng = rng_make(5, 5);
-        void *rounded = stored_random(amx, &rng, n * ld), *d_rounded = NULL;
-        d_rounded = stored_random(amx, &rng, n * width);
+        void *rounded = stored_random(blocks, &rng, n * ld), *d_rounded = NULL;
+        d_rounded = stored_random(blocks, &rng, n * width);
         float *x = malloc(n * ld * sizeof *x);
         void *qkv = malloc(n * ld * 4), *d_out = malloc(n * width * 4);
         void *y = malloc(n * width * 4), *dx = malloc(n * ld * 4);
@@ -354,10 +354,10 @@ static void test_attention(const struct train_backend *amx)
         d_qkv[i] = malloc(n * ld * sizeof(float));
         log_sum[i] = malloc(n * heads.n_heads * sizeof(float));
         for (size_t j = 0; j < n * ld; j++)
-            x[j] = (float)unstored(amx, rounded, j);
+            x[j] = (float)unstored(blocks, rounded, j);
         b->rows->store(n * ld, x, qkv);
         for (size_t j = 0; j < n * width; j++)
-            x[j] = (float)unstored(amx, d_rounded, j);
+            x[j] = (float)unstored(blocks, d_rounded, j);
         b->rows->store(n * width, x, d_out);
         b->attention(&heads, qkv, y, log_sum[i], scratch);
         b->attention_back(&heads, qkv, y, log_sum[i], d_out, dx, scratch);
@@ -371,15 +371,16 @@ static void test_attention(const struct train_backend *amx)
     double off = distance(n * width, out[1], out[0]);
     double off_back = distance(n * ld, d_qkv[1], d_qkv[0]);
     double off_sum = distance(n * heads.n_heads, log_sum[1], log_sum[0]);
-    ok(off_sum < 1e-5, "amx: the softmax sums are the reference's (off by %.1e)", off_sum);
-    ok(off < 6e-3, "amx: attention is the reference's (off by %.1e)", off);
-    ok(off_back < 6e-3, "amx: so is its gradient (off by %.1e)", off_back);
+    ok(off_sum < 1e-5, "%s: the softmax sums are the reference's (off by %.1e)", blocks->name,
+       off_sum);
+    ok(off < 6e-3, "%s: attention is the reference's (off by %.1e)", blocks->name, off);
+    ok(off_back < 6e-3, "%s: so is its gradient (off by %.1e)", blocks->name, off_back);
     for (int i = 0; i < 2; i++)
         free(out[i]), free(d_qkv[i]), free(log_sum[i]);
 }
 
 /* The tile backend against the reference one on a model with every part of the real one. */
-static void test_backends_agree(const struct train_backend *amx)
+static void test_backends_agree(const struct train_backend *blocks)
 {
     struct train_geometry g = {.vocab = 100,
                                .dim = 64,
@@ -392,17 +393,18 @@ static void test_backends_agree(const struct train_backend *amx)
                                .norm_eps = 1e-5f,
                                .rope_base = 10000.0f};
     struct bench slow = bench_create(g, &train_backend_f32, 3, 11, 3.0f);
-    struct bench fast = bench_create(g, amx, 3, 11, 3.0f);
+    struct bench fast = bench_create(g, blocks, 3, 11, 3.0f);
     double want = train_model_pass(slow.model, slow.ws, slow.tokens, 3, slow.gradient);
     double got = train_model_pass(fast.model, fast.ws, fast.tokens, 3, fast.gradient);
-    near(got, want, 2e-3 * want, "amx: the loss is the reference's within bf16's precision");
+    near(got, want, 2e-3 * want, "blocks: the loss is the reference's within bf16's precision");
     /* bf16 keeps 8 bits, 0.2 % a rounding, and some ten of them lie one after another under a
      * gradient. */
     for (size_t i = 0; i < train_geometry_n_parts(&g); i++) {
         struct train_part part = train_geometry_part(&g, i);
         double off = distance(part.n_out * part.n_in, fast.gradient + part.offset,
                               slow.gradient + part.offset);
-        ok(off < 0.015, "amx: the gradient of part %zu is the reference's (off by %.1e)", i, off);
+        ok(off < 0.015, "%s: the gradient of part %zu is the reference's (off by %.1e)",
+           blocks->name, i, off);
     }
     bench_destroy(&slow);
     bench_destroy(&fast);
@@ -719,20 +721,27 @@ static void test_files(void)
     rmdir(folder);
 }
 
+/* A backend on bf16 blocks, where this processor has it. */
+static void test_blocks(const char *name)
+{
+    const char *why;
+    const struct train_backend *b = train_backend_find(name, &why);
+    if (b == NULL) {
+        ok(1, "no %s backend here # SKIP %s", name, why);
+        return;
+    }
+    test_products(b);
+    test_attention(b);
+    test_backends_agree(b);
+    test_learning(b);
+}
+
 int main(void)
 {
     test_gradient();
     test_products(&train_backend_f32);
-    const char *why;
-    const struct train_backend *amx = train_backend_amx(&why);
-    if (amx == NULL) {
-        ok(1, "the tile backend is absent here # SKIP %s", why);
-    } else {
-        test_products(amx);
-        test_attention(amx);
-        test_backends_agree(amx);
-        test_learning(amx);
-    }
+    test_blocks("amx");
+    test_blocks("dot");
     test_learning(&train_backend_f32);
     test_optimizer();
     test_files();

@@ -1,4 +1,5 @@
-/* train_attention_amx.c - causal attention of one sequence on AMX tiles, forward and backward.
+/* train_attention_impl.h - causal attention of one sequence by blocks, forward and backward;
+ * included as train_gemm_impl.h is.
  *
  * Blocks of 32 queries (forward) or 32 keys (backward) against all tokens the mask lets through,
  * so the upper half of the score square is never computed.  Probabilities are not kept: the
@@ -7,9 +8,6 @@
  * P' and dS' come out of the exponential as ready A panels for dV = P' dO and dK = dS' Q, and as
  * ready B panels for dQ' = K' dS'; no large matrix is ever transposed. */
 #include <math.h>
-
-#include "evaluator/reference/train_amx.h"
-#include "evaluator/reference/train_gemm_amx.h"
 
 /* Sizes and panels of one head; one panel size for all k-lengths keeps the layout simple. */
 struct plan {
@@ -34,12 +32,12 @@ struct plan {
 /* Cut the scratch; with base NULL only the bytes are counted. */
 static size_t plan_cut(struct plan *p, char *base)
 {
-    size_t used = 0, panels = p->token_panels * p->size_steps * AMX_STEP * sizeof(uint16_t);
+    size_t used = 0, panels = p->token_panels * p->size_steps * TILE_STEP * sizeof(uint16_t);
     uint16_t **const arrays[] = {&p->q_a,  &p->k_a, &p->v_a, &p->k_b,  &p->q_b,
                                  &p->do_b, &p->v_t, &p->q_t, &p->do_t, &p->k_t};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++, used += panels)
         *arrays[i] = (uint16_t *)(void *)(base + used);
-    size_t strip = p->token_panels * AMX_STEP * sizeof(uint16_t);
+    size_t strip = p->token_panels * TILE_STEP * sizeof(uint16_t);
     p->p = (uint16_t *)(void *)(base + used);
     p->ds = (uint16_t *)(void *)(base + used + strip);
     p->ds_b = (uint16_t *)(void *)(base + used + 2 * strip);
@@ -48,8 +46,8 @@ static size_t plan_cut(struct plan *p, char *base)
     /* 16 floats more than the tokens: rows a power of two apart would share cache sets. */
     p->score_ld = p->n + 16;
     float **const floats[] = {&p->scores, &p->d_scores, &p->dk, &p->dv, &p->dq_t, &p->along};
-    const size_t sizes[] = {AMX_SIDE * p->score_ld, AMX_SIDE * p->score_ld, p->n * p->size,
-                            p->n * p->size,         p->size * AMX_SIDE,     p->n};
+    const size_t sizes[] = {TILE_SIDE * p->score_ld, TILE_SIDE * p->score_ld, p->n * p->size,
+                            p->n * p->size,          p->size * TILE_SIDE,     p->n};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++, used += sizes[i - 1] * 4)
         *floats[i] = (float *)(void *)(base + used);
     return used;
@@ -63,8 +61,8 @@ static struct plan plan_make(const struct train_heads *heads)
         .size = size,
         .ld = (heads->n_heads + 2 * heads->n_kv_heads) * size,
         .out_ld = heads->n_heads * size,
-        .token_panels = amx_panels(heads->context),
-        .size_steps = amx_panels(size),
+        .token_panels = tile_panels(heads->context),
+        .size_steps = tile_panels(size),
         .n_heads = heads->n_heads,
         .group = heads->n_heads / heads->n_kv_heads,
         .k_at = heads->n_heads * size,
@@ -73,12 +71,12 @@ static struct plan plan_make(const struct train_heads *heads)
     };
 }
 
-bool attention_amx_fits(const struct train_heads *heads)
+static bool attention_fits(const struct train_heads *heads)
 {
-    return heads->context % AMX_SIDE == 0 && heads->head_size % AMX_SIDE == 0;
+    return heads->context % TILE_SIDE == 0 && heads->head_size % TILE_SIDE == 0;
 }
 
-size_t attention_amx_scratch(const struct train_heads *heads)
+static size_t attention_scratch(const struct train_heads *heads)
 {
     struct plan p = plan_make(heads);
     return plan_cut(&p, NULL);
@@ -103,20 +101,20 @@ static inline __m512 exp16(__m512 x)
 static void panels_a(const struct plan *p, const uint16_t *x, size_t ld, uint16_t *to)
 {
     for (size_t b = 0; b < p->token_panels; b++)
-        amx_pack_a(x, ld, p->n, p->size, 32 * b, to + b * p->size_steps * AMX_STEP);
+        tile_pack_a(x, ld, p->n, p->size, 32 * b, to + b * p->size_steps * TILE_STEP);
 }
 
 static void panels_b(const struct plan *p, const uint16_t *x, size_t ld, uint16_t *to)
 {
     for (size_t b = 0; b < p->token_panels; b++)
-        amx_pack_b_transposed(x, ld, p->n, p->size, 32 * b, to + b * p->size_steps * AMX_STEP);
+        tile_pack_b_transposed(x, ld, p->n, p->size, 32 * b, to + b * p->size_steps * TILE_STEP);
 }
 
 /* B panels over the head size with k = tokens. */
 static void panels_t(const struct plan *p, const uint16_t *x, size_t ld, uint16_t *to)
 {
     for (size_t b = 0; b < p->size_steps; b++)
-        amx_pack_b(x, ld, p->size, p->n, 32 * b, to + b * p->token_panels * AMX_STEP);
+        tile_pack_b(x, ld, p->size, p->n, 32 * b, to + b * p->token_panels * TILE_STEP);
 }
 
 /* ---- forward ---- */
@@ -125,7 +123,7 @@ static void panels_t(const struct plan *p, const uint16_t *x, size_t ld, uint16_
 static float row_top(const float *scores, size_t n)
 {
     size_t whole = n / 16 * 16;
-    __mmask16 tail = (__mmask16)amx_mask(n, whole, 16);
+    __mmask16 tail = (__mmask16)tile_mask(n, whole, 16);
     __m512 best = _mm512_set1_ps(-INFINITY);
     for (size_t k = 0; k < whole; k += 16)
         best = _mm512_max_ps(best, _mm512_load_ps(scores + k));
@@ -142,16 +140,16 @@ static float softmax_row(const struct plan *p, const float *scores, size_t n_ste
     *top = row_top(scores, 32 * (n_steps - 1) + r + 1) * p->scale;
     __m512 scale = _mm512_set1_ps(p->scale), shift = _mm512_set1_ps(*top);
     __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, e[2];
-    uint16_t *to = p->p + r / 16 * AMX_TILE + r % 16 * 32;
-    for (size_t s = 0; s < n_steps; s++, to += AMX_STEP, scores += 32) {
+    uint16_t *to = p->p + r / 16 * TILE_VALUES + r % 16 * 32;
+    for (size_t s = 0; s < n_steps; s++, to += TILE_STEP, scores += 32) {
         for (size_t half = 0; half < 2; half++) {
             __m512 score = _mm512_load_ps(scores + 16 * half);
             e[half] = exp16(_mm512_fmsub_ps(score, scale, shift));
             if (s + 1 == n_steps)
-                e[half] = _mm512_maskz_mov_ps((__mmask16)amx_mask(r + 1, 16 * half, 16), e[half]);
+                e[half] = _mm512_maskz_mov_ps((__mmask16)tile_mask(r + 1, 16 * half, 16), e[half]);
             sum[half] = _mm512_add_ps(sum[half], e[half]);
         }
-        _mm512_store_si512(to, amx_to_bf16(e[0], e[1]));
+        _mm512_store_si512(to, tile_to_bf16(e[0], e[1]));
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1]));
 }
@@ -159,33 +157,33 @@ static float softmax_row(const struct plan *p, const float *scores, size_t n_ste
 /* 32 queries from block `b` of a head: their rows of out and log_sum. */
 static void attend_block(const struct plan *p, size_t b, uint16_t *out, float *log_sum)
 {
-    float sums[AMX_SIDE], block[AMX_BLOCK] __attribute__((aligned(64)));
+    float sums[TILE_SIDE], block[TILE_BLOCK] __attribute__((aligned(64)));
     for (size_t k = 0; k <= b; k++)
-        amx_block(p->size_steps, p->q_a + b * p->size_steps * AMX_STEP,
-                  p->k_b + k * p->size_steps * AMX_STEP, p->scores + 32 * k, p->score_ld);
-    for (size_t r = 0; r < AMX_SIDE; r++) {
+        tile_block(p->size_steps, p->q_a + b * p->size_steps * TILE_STEP,
+                   p->k_b + k * p->size_steps * TILE_STEP, p->scores + 32 * k, p->score_ld);
+    for (size_t r = 0; r < TILE_SIDE; r++) {
         float top;
         sums[r] = softmax_row(p, p->scores + r * p->score_ld, b + 1, r, &top);
         log_sum[32 * b + r] = top + logf(sums[r]);
     }
     for (size_t i = 0; i < p->size_steps; i++) {
-        amx_block(b + 1, p->p, p->v_t + i * p->token_panels * AMX_STEP, block, AMX_SIDE);
-        for (size_t r = 0; r < AMX_SIDE; r++) {
+        tile_block(b + 1, p->p, p->v_t + i * p->token_panels * TILE_STEP, block, TILE_SIDE);
+        for (size_t r = 0; r < TILE_SIDE; r++) {
             __m512 share = _mm512_set1_ps(1.0f / sums[r]);
             __m512 low = _mm512_mul_ps(_mm512_load_ps(block + 32 * r), share);
             __m512 high = _mm512_mul_ps(_mm512_load_ps(block + 32 * r + 16), share);
-            _mm512_storeu_si512(out + (32 * b + r) * p->out_ld + 32 * i, amx_to_bf16(low, high));
+            _mm512_storeu_si512(out + (32 * b + r) * p->out_ld + 32 * i, tile_to_bf16(low, high));
         }
     }
 }
 
-void attention_amx(const struct train_heads *heads, const void *qkv, void *out, float *log_sum,
-                   void *scratch)
+static void attention_forward(const struct train_heads *heads, const void *qkv, void *out,
+                              float *log_sum, void *scratch)
 {
     struct plan p = plan_make(heads);
     const uint16_t *base = qkv;
     plan_cut(&p, scratch);
-    amx_begin();
+    tile_begin();
     for (size_t h = 0; h < p.n_heads; h++) {
         if (h % p.group == 0) {
             size_t kv = h / p.group * p.size;
@@ -196,7 +194,7 @@ void attention_amx(const struct train_heads *heads, const void *qkv, void *out, 
         for (size_t b = 0; b < p.token_panels; b++)
             attend_block(&p, b, (uint16_t *)out + h * p.size, log_sum + h * p.n);
     }
-    amx_end();
+    tile_end();
 }
 
 /* ---- backward ---- */
@@ -231,7 +229,7 @@ static void probabilities_back(const struct plan *p, const float *log_sum, size_
 {
     const __m512i weave = _mm512_load_si512(weave_words);
     __m512 scale = _mm512_set1_ps(p->scale), ds[2][2];
-    size_t step = (q - b) * AMX_STEP, first = 32 * (q - b);
+    size_t step = (q - b) * TILE_STEP, first = 32 * (q - b);
     for (size_t odd = 0; odd < 2; odd++) {
         size_t key = 2 * pair + odd;
         __m512 prob[2];
@@ -249,24 +247,25 @@ static void probabilities_back(const struct plan *p, const float *log_sum, size_
             prob[half] = e;
             ds[odd][half] = _mm512_mul_ps(_mm512_mul_ps(e, d), scale);
         }
-        size_t row = step + key / 16 * AMX_TILE + key % 16 * 32;
-        _mm512_store_si512(p->p + row, amx_to_bf16(prob[0], prob[1]));
-        _mm512_store_si512(p->ds + row, amx_to_bf16(ds[odd][0], ds[odd][1]));
+        size_t row = step + key / 16 * TILE_VALUES + key % 16 * 32;
+        _mm512_store_si512(p->p + row, tile_to_bf16(prob[0], prob[1]));
+        _mm512_store_si512(p->ds + row, tile_to_bf16(ds[odd][0], ds[odd][1]));
     }
     for (size_t half = 0; half < 2; half++) {
-        __m512i pairs = _mm512_permutexvar_epi16(weave, amx_to_bf16(ds[0][half], ds[1][half]));
-        _mm512_store_si512(
-            p->ds_b + (q * p->token_panels + b) * AMX_STEP + half * AMX_TILE + pair * 32, pairs);
+        __m512i pairs = _mm512_permutexvar_epi16(weave, tile_to_bf16(ds[0][half], ds[1][half]));
+        _mm512_store_si512(p->ds_b + (q * p->token_panels + b) * TILE_STEP + half * TILE_VALUES +
+                               pair * 32,
+                           pairs);
     }
 }
 
 /* Transposed scores and d(probabilities) of key block b against query block q. */
 static void scores_back(const struct plan *p, size_t b, size_t q)
 {
-    size_t panel = p->size_steps * AMX_STEP, at = 32 * (q - b);
-    amx_block(p->size_steps, p->k_a + b * panel, p->q_b + q * panel, p->scores + at, p->score_ld);
-    amx_block(p->size_steps, p->v_a + b * panel, p->do_b + q * panel, p->d_scores + at,
-              p->score_ld);
+    size_t panel = p->size_steps * TILE_STEP, at = 32 * (q - b);
+    tile_block(p->size_steps, p->k_a + b * panel, p->q_b + q * panel, p->scores + at, p->score_ld);
+    tile_block(p->size_steps, p->v_a + b * panel, p->do_b + q * panel, p->d_scores + at,
+               p->score_ld);
 }
 
 /* dk and dv of key block b from one query head; dS' goes to ds_b for dQ. */
@@ -282,9 +281,9 @@ static void keys_back(const struct plan *p, const float *log_sum, size_t b)
             probabilities_back(p, log_sum, b, q, pair);
     }
     for (size_t i = 0; i < p->size_steps; i++) {
-        size_t tokens = (i * p->token_panels + b) * AMX_STEP, at = 32 * b * p->size + 32 * i;
-        amx_block_add(n_blocks, p->p, p->do_t + tokens, p->dv + at, p->size);
-        amx_block_add(n_blocks, p->ds, p->q_t + tokens, p->dk + at, p->size);
+        size_t tokens = (i * p->token_panels + b) * TILE_STEP, at = 32 * b * p->size + 32 * i;
+        tile_block_add(n_blocks, p->p, p->do_t + tokens, p->dv + at, p->size);
+        tile_block_add(n_blocks, p->ds, p->q_t + tokens, p->dk + at, p->size);
     }
 }
 
@@ -293,15 +292,15 @@ static void queries_back(const struct plan *p, uint16_t *dq)
 {
     for (size_t q = 0; q < p->token_panels; q++) {
         for (size_t i = 0; i < p->size_steps; i++)
-            amx_block(q + 1, p->k_t + i * p->token_panels * AMX_STEP,
-                      p->ds_b + q * p->token_panels * AMX_STEP, p->dq_t + 32 * i * AMX_SIDE,
-                      AMX_SIDE);
+            tile_block(q + 1, p->k_t + i * p->token_panels * TILE_STEP,
+                       p->ds_b + q * p->token_panels * TILE_STEP, p->dq_t + 32 * i * TILE_SIDE,
+                       TILE_SIDE);
         for (size_t i = 0; i < p->size; i += 16) {
             for (size_t half = 0; half < 2; half++) {
                 __m512i r[16];
                 for (size_t j = 0; j < 16; j++)
-                    r[j] = _mm512_load_si512(p->dq_t + (i + j) * AMX_SIDE + 16 * half);
-                amx_transpose(r);
+                    r[j] = _mm512_load_si512(p->dq_t + (i + j) * TILE_SIDE + 16 * half);
+                tile_transpose(r);
                 for (size_t j = 0; j < 16; j++)
                     _mm256_storeu_si256((void *)(dq + (32 * q + 16 * half + j) * p->ld + i),
                                         (__m256i)_mm512_cvtneps_pbh(_mm512_castsi512_ps(r[j])));
@@ -315,8 +314,8 @@ static void sums_store(const struct plan *p, const float *sums, uint16_t *to)
     for (size_t r = 0; r < p->n; r++)
         for (size_t i = 0; i < p->size; i += 32)
             _mm512_storeu_si512(to + r * p->ld + i,
-                                amx_to_bf16(_mm512_load_ps(sums + r * p->size + i),
-                                            _mm512_load_ps(sums + r * p->size + i + 16)));
+                                tile_to_bf16(_mm512_load_ps(sums + r * p->size + i),
+                                             _mm512_load_ps(sums + r * p->size + i + 16)));
 }
 
 /* Panels of the keys and values of a group, and its sums at zero. */
@@ -325,20 +324,20 @@ static void group_begin(const struct plan *p, const uint16_t *keys, const uint16
     panels_a(p, keys, p->ld, p->k_a);
     panels_a(p, values, p->ld, p->v_a);
     for (size_t i = 0; i < p->size_steps; i++)
-        amx_pack_a_transposed(keys, p->ld, p->size, p->n, 32 * i,
-                              p->k_t + i * p->token_panels * AMX_STEP);
+        tile_pack_a_transposed(keys, p->ld, p->size, p->n, 32 * i,
+                               p->k_t + i * p->token_panels * TILE_STEP);
     memset(p->dk, 0, p->n * p->size * sizeof(float));
     memset(p->dv, 0, p->n * p->size * sizeof(float));
 }
 
-void attention_amx_back(const struct train_heads *heads, const void *qkv, const void *out,
-                        const float *log_sum, const void *d_out, void *d_qkv, void *scratch)
+static void attention_back(const struct train_heads *heads, const void *qkv, const void *out,
+                           const float *log_sum, const void *d_out, void *d_qkv, void *scratch)
 {
     struct plan p = plan_make(heads);
     const uint16_t *base = qkv;
     uint16_t *d_base = d_qkv;
     plan_cut(&p, scratch);
-    amx_begin();
+    tile_begin();
     for (size_t h = 0; h < p.n_heads; h++) {
         size_t kv = h / p.group * p.size;
         const uint16_t *query = base + h * p.size;
@@ -358,5 +357,5 @@ void attention_amx_back(const struct train_heads *heads, const void *qkv, const 
             sums_store(&p, p.dv, d_base + p.v_at + kv);
         }
     }
-    amx_end();
+    tile_end();
 }

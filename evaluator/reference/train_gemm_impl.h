@@ -1,12 +1,10 @@
-/* train_gemm_amx.c - linear maps on AMX tiles (panels and blocks: train_amx.h).
+/* train_gemm_impl.h - linear maps by blocks (panels: train_tiles.h), written once and built once
+ * for each kind of block: train_backend_amx.c and train_backend_dot.c include it after their block
+ * header.
  *
  * A packed weight is W' in panels (columns = outputs, k = inputs) followed by W in panels
  * (columns = inputs, k = outputs).  The other operand is packed as it comes, GROUP rows at a time:
  * that many stay in the second-level cache while all weight panels pass over them once. */
-#include "evaluator/reference/train_gemm_amx.h"
-
-#include "evaluator/reference/train_amx.h"
-
 enum {
     GROUP = 256,       /* rows of A packed at a time */
     WEIGHT_ROWS = 512, /* rows summed per visit of a block of a weight gradient */
@@ -14,56 +12,56 @@ enum {
 
 static size_t panel_size(size_t n_k)
 {
-    return amx_panels(n_k) * AMX_STEP;
+    return tile_panels(n_k) * TILE_STEP;
 }
 
-size_t gemm_amx_weight_bytes(size_t n_out, size_t n_in)
+static size_t gemm_weight_bytes(size_t n_out, size_t n_in)
 {
-    return 2 * amx_panels(n_out) * amx_panels(n_in) * AMX_STEP * sizeof(uint16_t);
+    return 2 * tile_panels(n_out) * tile_panels(n_in) * TILE_STEP * sizeof(uint16_t);
 }
 
 /* Rows [first, first + 32) of w in bf16, to[32][ld]. */
 static void rows_to_bf16(const float *w, size_t n_rows, size_t n_cols, size_t first, size_t ld,
                          uint16_t *to)
 {
-    for (size_t r = 0; r < AMX_SIDE && first + r < n_rows; r++) {
+    for (size_t r = 0; r < TILE_SIDE && first + r < n_rows; r++) {
         const float *from = w + (first + r) * n_cols;
         for (size_t c = 0; c < n_cols; c += 16) {
-            __mmask16 mask = (__mmask16)amx_mask(n_cols, c, 16);
+            __mmask16 mask = (__mmask16)tile_mask(n_cols, c, 16);
             __m256i half = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from + c));
             _mm256_store_si256((__m256i *)(to + r * ld + c), half);
         }
     }
 }
 
-void gemm_amx_weight_pack(size_t n_out, size_t n_in, const float *w, void *packed)
+static void gemm_weight_pack(size_t n_out, size_t n_in, const float *w, void *packed)
 {
     /* 32 rows of W are one panel forward and one k-step of every panel backward; a strip of
      * columns at a time keeps the bf16 copy on the stack. */
     enum { STRIP = 256 };
-    uint16_t strip[AMX_SIDE * STRIP] __attribute__((aligned(64)));
+    uint16_t strip[TILE_SIDE * STRIP] __attribute__((aligned(64)));
     uint16_t *forward = packed;
-    uint16_t *back = forward + amx_panels(n_out) * panel_size(n_in);
-    for (size_t o = 0; o < n_out; o += AMX_SIDE) {
-        size_t rows = n_out - o < AMX_SIDE ? n_out - o : AMX_SIDE;
+    uint16_t *back = forward + tile_panels(n_out) * panel_size(n_in);
+    for (size_t o = 0; o < n_out; o += TILE_SIDE) {
+        size_t rows = n_out - o < TILE_SIDE ? n_out - o : TILE_SIDE;
         for (size_t i = 0; i < n_in; i += STRIP) {
             size_t cols = n_in - i < STRIP ? n_in - i : STRIP;
             for (size_t r = 0; r < rows; r++)
                 rows_to_bf16(w + (o + r) * n_in + i, 1, cols, 0, STRIP, strip + r * STRIP);
-            amx_pack_b_transposed(strip, STRIP, rows, cols, 0,
-                                  forward + o / 32 * panel_size(n_in) + i / 32 * AMX_STEP);
-            for (size_t c = 0; c < cols; c += AMX_SIDE)
-                amx_pack_b(strip, STRIP, cols, rows, c,
-                           back + (i + c) / 32 * panel_size(n_out) + o / 32 * AMX_STEP);
+            tile_pack_b_transposed(strip, STRIP, rows, cols, 0,
+                                   forward + o / 32 * panel_size(n_in) + i / 32 * TILE_STEP);
+            for (size_t c = 0; c < cols; c += TILE_SIDE)
+                tile_pack_b(strip, STRIP, cols, rows, c,
+                            back + (i + c) / 32 * panel_size(n_out) + o / 32 * TILE_STEP);
         }
     }
 }
 
-size_t gemm_amx_scratch(size_t n_out, size_t n_in)
+static size_t gemm_scratch(size_t n_out, size_t n_in)
 {
     size_t longest = n_out > n_in ? n_out : n_in;
-    size_t rows = GROUP / AMX_SIDE * panel_size(longest);
-    size_t sums = (GROUP / AMX_SIDE + amx_panels(n_in)) * panel_size(WEIGHT_ROWS);
+    size_t rows = GROUP / TILE_SIDE * panel_size(longest);
+    size_t sums = (GROUP / TILE_SIDE + tile_panels(n_in)) * panel_size(WEIGHT_ROWS);
     return (rows > sums ? rows : sums) * sizeof(uint16_t);
 }
 
@@ -71,13 +69,14 @@ size_t gemm_amx_scratch(size_t n_out, size_t n_in)
 static void block_write(const float *block, struct train_output y, size_t row, size_t col,
                         size_t n_rows, size_t n_cols)
 {
-    __mmask16 low = (__mmask16)amx_mask(n_cols, 0, 16), high = (__mmask16)amx_mask(n_cols, 16, 16);
-    for (size_t r = 0; r < n_rows; r++, block += AMX_SIDE) {
+    __mmask16 low = (__mmask16)tile_mask(n_cols, 0, 16),
+              high = (__mmask16)tile_mask(n_cols, 16, 16);
+    for (size_t r = 0; r < n_rows; r++, block += TILE_SIDE) {
         size_t at = (row + r) * y.ld + col;
         __m512 a = _mm512_load_ps(block), b = _mm512_load_ps(block + 16);
         if (y.y_float == NULL) {
-            uint32_t mask = amx_mask(n_cols, 0, 32);
-            _mm512_mask_storeu_epi16((uint16_t *)y.y_stored + at, mask, amx_to_bf16(a, b));
+            uint32_t mask = tile_mask(n_cols, 0, 32);
+            _mm512_mask_storeu_epi16((uint16_t *)y.y_stored + at, mask, tile_to_bf16(a, b));
             continue;
         }
         if (y.add != NULL) {
@@ -99,18 +98,18 @@ static size_t at_most(size_t n, size_t limit)
 static void multiply(size_t n_rows, size_t n_cols, size_t n_k, const uint16_t *x, size_t ldx,
                      const uint16_t *b, struct train_output y, uint16_t *scratch)
 {
-    float blocks[2][AMX_BLOCK] __attribute__((aligned(64)));
-    size_t steps = amx_panels(n_k), panel = panel_size(n_k);
-    amx_begin();
+    float blocks[2][TILE_BLOCK] __attribute__((aligned(64)));
+    size_t steps = tile_panels(n_k), panel = panel_size(n_k);
+    tile_begin();
     for (size_t group = 0; group < n_rows; group += GROUP) {
-        size_t rows = at_most(n_rows - group, GROUP), side = amx_panels(rows);
-        size_t n_blocks = side * amx_panels(n_cols);
+        size_t rows = at_most(n_rows - group, GROUP), side = tile_panels(rows);
+        size_t n_blocks = side * tile_panels(n_cols);
         for (size_t r = 0; r < side; r++)
-            amx_pack_a(x + group * ldx, ldx, rows, n_k, 32 * r, scratch + r * panel);
+            tile_pack_a(x + group * ldx, ldx, rows, n_k, 32 * r, scratch + r * panel);
         for (size_t i = 0; i <= n_blocks; i++) {
             if (i < n_blocks)
-                amx_block(steps, scratch + i % side * panel, b + i / side * panel, blocks[i % 2],
-                          AMX_SIDE);
+                tile_block(steps, scratch + i % side * panel, b + i / side * panel, blocks[i % 2],
+                           TILE_SIDE);
             if (i > 0) {
                 size_t r = (i - 1) % side * 32, c = (i - 1) / side * 32;
                 block_write(blocks[(i - 1) % 2], y, group + r, c, at_most(rows - r, 32),
@@ -118,19 +117,19 @@ static void multiply(size_t n_rows, size_t n_cols, size_t n_k, const uint16_t *x
             }
         }
     }
-    amx_end();
+    tile_end();
 }
 
-void gemm_amx_linear(size_t n_rows, size_t n_out, size_t n_in, const void *x, size_t ldx,
-                     const void *packed, struct train_output y, void *scratch)
+static void gemm_linear(size_t n_rows, size_t n_out, size_t n_in, const void *x, size_t ldx,
+                        const void *packed, struct train_output y, void *scratch)
 {
     multiply(n_rows, n_out, n_in, x, ldx, packed, y, scratch);
 }
 
-void gemm_amx_linear_back(size_t n_rows, size_t n_out, size_t n_in, const void *dy, size_t ldy,
-                          const void *packed, struct train_output dx, void *scratch)
+static void gemm_linear_back(size_t n_rows, size_t n_out, size_t n_in, const void *dy, size_t ldy,
+                             const void *packed, struct train_output dx, void *scratch)
 {
-    const uint16_t *back = (const uint16_t *)packed + amx_panels(n_out) * panel_size(n_in);
+    const uint16_t *back = (const uint16_t *)packed + tile_panels(n_out) * panel_size(n_in);
     multiply(n_rows, n_in, n_out, dy, ldy, back, dx, scratch);
 }
 
@@ -138,32 +137,32 @@ void gemm_amx_linear_back(size_t n_rows, size_t n_out, size_t n_in, const void *
 static void block_add(size_t steps, const uint16_t *a, const uint16_t *b, float *dw, size_t n_out,
                       size_t n_in, size_t row, size_t col)
 {
-    if (row + AMX_SIDE <= n_out && col + AMX_SIDE <= n_in) {
-        amx_block_add(steps, a, b, dw + row * n_in + col, n_in);
+    if (row + TILE_SIDE <= n_out && col + TILE_SIDE <= n_in) {
+        tile_block_add(steps, a, b, dw + row * n_in + col, n_in);
         return;
     }
-    float block[AMX_BLOCK] __attribute__((aligned(64)));
+    float block[TILE_BLOCK] __attribute__((aligned(64)));
     struct train_output y = {.y_float = dw, .add = dw, .ld = n_in};
-    amx_block(steps, a, b, block, AMX_SIDE);
+    tile_block(steps, a, b, block, TILE_SIDE);
     block_write(block, y, row, col, at_most(n_out - row, 32), at_most(n_in - col, 32));
 }
 
-void gemm_amx_linear_weight(size_t n_rows, size_t n_out, size_t n_in, const void *dy, size_t ldy,
-                            const void *x, size_t ldx, float *dw, void *scratch)
+static void gemm_linear_weight(size_t n_rows, size_t n_out, size_t n_in, const void *dy, size_t ldy,
+                               const void *x, size_t ldx, float *dw, void *scratch)
 {
-    uint16_t *a = scratch, *b = a + GROUP / AMX_SIDE * panel_size(WEIGHT_ROWS);
-    amx_begin();
+    uint16_t *a = scratch, *b = a + GROUP / TILE_SIDE * panel_size(WEIGHT_ROWS);
+    tile_begin();
     for (size_t first = 0; first < n_rows; first += WEIGHT_ROWS) {
-        size_t n = at_most(n_rows - first, WEIGHT_ROWS), steps = amx_panels(n);
+        size_t n = at_most(n_rows - first, WEIGHT_ROWS), steps = tile_panels(n);
         const uint16_t *dy_rows = (const uint16_t *)dy + first * ldy;
         const uint16_t *x_rows = (const uint16_t *)x + first * ldx;
-        for (size_t i = 0; i < n_in; i += AMX_SIDE)
-            amx_pack_b(x_rows, ldx, n_in, n, i, b + i / 32 * panel_size(n));
-        for (size_t o = 0; o < n_out; o += AMX_SIDE) {
-            amx_pack_a_transposed(dy_rows, ldy, n_out, n, o, a);
-            for (size_t i = 0; i < n_in; i += AMX_SIDE)
+        for (size_t i = 0; i < n_in; i += TILE_SIDE)
+            tile_pack_b(x_rows, ldx, n_in, n, i, b + i / 32 * panel_size(n));
+        for (size_t o = 0; o < n_out; o += TILE_SIDE) {
+            tile_pack_a_transposed(dy_rows, ldy, n_out, n, o, a);
+            for (size_t i = 0; i < n_in; i += TILE_SIDE)
                 block_add(steps, a, b + i / 32 * panel_size(n), dw, n_out, n_in, o, i);
         }
     }
-    amx_end();
+    tile_end();
 }
