@@ -91,7 +91,7 @@ static int check_matrix(const struct weights *w, const char *where, uint32_t lay
                 act_format_name(act_format_of(w->format)));
         return -1;
     }
-    if (!export_row_is_safe(w->format, w->n_in)) {
+    if (!profile_row_is_safe(w->format, w->n_in)) {
         err_set(err, ERR_CONFIG,
                 "layer %u: rows of %s have one block of %s only, which llama.cpp "
                 "gets wrong on processors with AMX; Q5_0 or a wider unit is right",

@@ -9,9 +9,8 @@
  * attention; the first layer keeps its attention, for head sizes are taken from there.  Head size
  * and rope dimension are always written: readers would derive them from the parent's head count.
  *
- * One trap is not in the loader: rows of one single block of Q4_0 or Q8_0 (32 weights) come out as
- * garbage from llama.cpp's kernels for AMX, while its other kernels compute them (release v0.5.0,
- * measured).  Longer rows, and rows of 32 in the other formats, are right everywhere. */
+ * One trap is not in the loader: rows that the engine loads and gets wrong (profile_row_is_safe).
+ * They are refused under every profile. */
 #ifndef KERF_EXPORT_H
 #define KERF_EXPORT_H
 
@@ -34,9 +33,6 @@ struct export_note {         /* written as kerf.* keys, all texts; any of them m
 int export_gguf(const struct parent *parent, const struct model *model, const struct genome *genome,
                 enum profile profile, const struct export_note *note, const char *path,
                 struct err *err);
-
-/* Whether rows of `row_len` weights in `format` come out right on every processor. */
-bool export_row_is_safe(enum format format, size_t row_len);
 
 /* Loader rules on any GGUF: 0 when stock llama.cpp would load it and compute what it says, -1 with
  * the rule that it breaks (ERR_NO), ERR_DATA when it is no sound GGUF, ERR_MISSING when it is not

@@ -9,11 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool export_row_is_safe(enum format format, size_t row_len)
-{
-    return row_len > 32 || (format != FORMAT_Q4_0 && format != FORMAT_Q8_0);
-}
-
 /* The keys that the rules speak of. */
 struct shape {
     char arch[8];
@@ -157,7 +152,7 @@ static int check_rows(const struct gguf *gguf, struct err *err)
 {
     for (size_t i = 0; i < gguf_n_tensors(gguf); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(gguf, i);
-        if (!export_row_is_safe(t->format, t->dims[0])) {
+        if (!profile_row_is_safe(t->format, t->dims[0])) {
             err_set(err, ERR_NO,
                     "%s: tensor %.*s has rows of one %s block, which llama.cpp gets "
                     "wrong on processors with AMX",

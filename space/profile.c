@@ -31,6 +31,20 @@ uint32_t profile_zero_ffn(enum profile profile, const struct geometry *g)
     return g->d_ff < PROFILE_ZERO_FFN ? g->d_ff : PROFILE_ZERO_FFN;
 }
 
+bool profile_row_is_safe(enum format format, size_t row_len)
+{
+    return row_len > 32 || (format != FORMAT_Q4_0 && format != FORMAT_Q8_0);
+}
+
+enum format profile_format(enum profile profile, enum format format, size_t row_len)
+{
+    enum format fits = format_fallback(format, row_len);
+
+    if (profile == PROFILE_NATIVE || profile_row_is_safe(fits, row_len))
+        return fits;
+    return fits == FORMAT_Q4_0 ? FORMAT_Q5_0 : FORMAT_F16;
+}
+
 /* The first layer with a unit left: layer 0 of the exported file.  n_layers when there is none. */
 static uint32_t first_kept(const struct genome *genome)
 {
@@ -65,6 +79,45 @@ static int check_acts(const struct genome *genome, struct err *err)
             return -1;
         if (f->width > 0 && check_act("FFN", l, f->act, f->gate_up, f->down, err) != 0)
             return -1;
+    }
+    return 0;
+}
+
+static int check_row(const char *where, enum format format, size_t row_len, struct err *err)
+{
+    if (profile_row_is_safe(format, row_len))
+        return 0;
+    err_set(err, ERR_CONFIG,
+            "rows of %s have one block of %s only, which llama.cpp gets wrong on processors with "
+            "AMX; Q5_0 or a wider unit is right",
+            where, format_name(format));
+    return -1;
+}
+
+static int check_rows_of_layer(const struct attn_choice *a, const struct ffn_choice *f,
+                               const struct geometry *g, struct err *err)
+{
+    size_t o_row = (size_t)a->kv_groups * a->heads_per_group * g->head_dim;
+
+    if (a->kv_groups > 0 && (check_row("attn_qkv", a->qkv, g->d_model, err) != 0 ||
+                             check_row("attn_output", a->o, o_row, err) != 0))
+        return -1;
+    if (f->width > 0 && (check_row("ffn_gate_up", f->gate_up, g->d_model, err) != 0 ||
+                         check_row("ffn_down", f->down, f->width, err) != 0))
+        return -1;
+    return 0;
+}
+
+static int check_rows(const struct genome *genome, const struct geometry *g, struct err *err)
+{
+    if (check_row("token_embd", genome->embd, g->d_model, err) != 0 ||
+        check_row("output", genome->head, g->d_model, err) != 0)
+        return -1;
+    for (uint32_t l = 0; l < genome->n_layers; l++) {
+        if (check_rows_of_layer(&genome->attn[l], &genome->ffn[l], g, err) != 0) {
+            err_prefix(err, "layer %u", l);
+            return -1;
+        }
     }
     return 0;
 }
@@ -136,7 +189,7 @@ int profile_check(enum profile profile, const struct genome *genome, const struc
     }
     if (profile == PROFILE_NATIVE)
         return 0;
-    if (check_acts(genome, err) != 0)
+    if (check_acts(genome, err) != 0 || check_rows(genome, g, err) != 0)
         return -1;
     if (profile == PROFILE_GGUF)
         return check_equal_layers(genome, err);

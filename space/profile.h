@@ -9,7 +9,10 @@
  *                throw the attention's output away without one
  *   native       anything kerf can run
  * In the gguf profiles a unit's activations follow its weights: ACT_Q8 exactly when at least one of
- * its matrices is quantized.  The KV format is a run-time flag of the engine and free. */
+ * its matrices is quantized, and no matrix has rows of one single block of Q4_0 or Q8_0 (32
+ * weights): llama.cpp's kernels for AMX make garbage of them, while its other kernels compute them
+ * (release v0.5.0, measured).  Longer rows, and rows of 32 in the other formats, are right
+ * everywhere.  The KV format is a run-time flag of the engine and free. */
 #ifndef KERF_PROFILE_H
 #define KERF_PROFILE_H
 
@@ -27,6 +30,14 @@ enum profile profile_parse(const char *name); /* N_PROFILES when unknown */
  * that is smaller) under gguf-hetero, else 0.  Set it before genome_canonicalize, which removes it
  * again where no layer needs it. */
 uint32_t profile_zero_ffn(enum profile profile, const struct geometry *geometry);
+
+/* Whether rows of `row_len` weights in `format` come out right in the engine on every processor. */
+bool profile_row_is_safe(enum format format, size_t row_len);
+
+/* What rows of `row_len` weights are kept in where `format` is wanted: format_fallback, and under
+ * the gguf profiles, where the engine gets that wrong, the next finer one that it gets right (Q5_0
+ * for Q4_0, F16 for Q8_0).  A finer `format` never leads to a coarser one. */
+enum format profile_format(enum profile profile, enum format format, size_t row_len);
 
 /* Whether a canonical genome loads under the profile; -1 with ERR_CONFIG naming layer and rule. */
 int profile_check(enum profile profile, const struct genome *genome,

@@ -43,7 +43,7 @@ void space_default_limits(struct space_limits *limits, const struct geometry *g,
 
 /* Quantized types that no row of d_model fits would all silently become F16. */
 static int check_types(const char *pointer, const enum format *types, uint32_t n,
-                       const struct geometry *g, struct err *err)
+                       enum profile profile, const struct geometry *g, struct err *err)
 {
     if (n < 1 || n > N_FORMATS) {
         err_set(err, ERR_CONFIG, "%s: expected at least one format, such as \"Q4_K\"", pointer);
@@ -53,7 +53,7 @@ static int check_types(const char *pointer, const enum format *types, uint32_t n
         assert((int)types[i] >= 0 && (int)types[i] < N_FORMATS);
     for (uint32_t i = 0; i < n; i++)
         if (!format_is_quantized(types[i]) ||
-            format_is_quantized(format_fallback(types[i], g->d_model)))
+            format_is_quantized(profile_format(profile, types[i], g->d_model)))
             return 0;
     err_set(err, ERR_CONFIG,
             "%s: no format of the list fits rows of %u weights, not even by its fallback; add "
@@ -92,8 +92,9 @@ static int check_limits(const struct space_limits *limits, const struct geometry
         err_set(err, ERR_CONFIG, "/target/profile: expected gguf, gguf-hetero or native");
         return -1;
     }
-    if (check_types("/space/types", limits->types, limits->n_types, g, err) != 0 ||
-        check_types("/space/embedding", limits->embd_types, limits->n_embd_types, g, err) != 0)
+    if (check_types("/space/types", limits->types, limits->n_types, limits->profile, g, err) != 0 ||
+        check_types("/space/embedding", limits->embd_types, limits->n_embd_types, limits->profile,
+                    g, err) != 0)
         return -1;
     if (limits->min_layers < 1 || limits->min_layers > g->n_layers) {
         err_set(err, ERR_CONFIG,
@@ -213,18 +214,19 @@ static struct levels ffn_levels(const struct space_limits *limits, const struct 
     return levels;
 }
 
-static bool same_on_rows(enum format a, enum format b, const uint32_t *rows, uint32_t n_rows)
+static bool same_on_rows(enum profile profile, enum format a, enum format b, const uint32_t *rows,
+                         uint32_t n_rows)
 {
     for (uint32_t r = 0; r < n_rows; r++)
-        if (format_fallback(a, rows[r]) != format_fallback(b, rows[r]))
+        if (profile_format(profile, a, rows[r]) != profile_format(profile, b, rows[r]))
             return false;
     return true;
 }
 
 /* Formats from the coarsest to the finest; of those that fall to the same on every row that can
  * occur, the first one.  With a single row the level is what it falls to. */
-static struct levels format_levels(const enum format *types, uint32_t n_types, const uint32_t *rows,
-                                   uint32_t n_rows)
+static struct levels format_levels(enum profile profile, const enum format *types, uint32_t n_types,
+                                   const uint32_t *rows, uint32_t n_rows)
 {
     struct levels levels = {.n = 0};
 
@@ -232,9 +234,10 @@ static struct levels format_levels(const enum format *types, uint32_t n_types, c
         bool known = false;
 
         for (uint32_t i = 0; i < levels.n; i++)
-            known = known || same_on_rows((enum format)levels.value[i], types[t], rows, n_rows);
+            known = known ||
+                    same_on_rows(profile, (enum format)levels.value[i], types[t], rows, n_rows);
         if (!known)
-            push(&levels, n_rows == 1 ? format_fallback(types[t], rows[0]) : types[t]);
+            push(&levels, n_rows == 1 ? profile_format(profile, types[t], rows[0]) : types[t]);
     }
     return levels;
 }
@@ -280,10 +283,10 @@ static void add_genes(struct space *space)
 
     n_o = rows_of(&kv, g->n_heads / g->n_kv_heads * g->head_dim, o_rows);
     n_down = rows_of(&ffn, 1, down_rows);
-    in = format_levels(limits->types, limits->n_types, &g->d_model, 1);
-    o = format_levels(limits->types, limits->n_types, o_rows, n_o);
-    down = format_levels(limits->types, limits->n_types, down_rows, n_down);
-    embd = format_levels(limits->embd_types, limits->n_embd_types, &g->d_model, 1);
+    in = format_levels(limits->profile, limits->types, limits->n_types, &g->d_model, 1);
+    o = format_levels(limits->profile, limits->types, limits->n_types, o_rows, n_o);
+    down = format_levels(limits->profile, limits->types, limits->n_types, down_rows, n_down);
+    embd = format_levels(limits->profile, limits->embd_types, limits->n_embd_types, &g->d_model, 1);
 
     for (uint32_t l = 0; l < g->n_layers; l++) {
         int32_t layer = (int32_t)l;
@@ -391,9 +394,10 @@ static void settle_format(const struct space *space, uint8_t *levels, enum gene_
     if (index < 0)
         return;
     if (row > 0) {
-        enum format effect = format_fallback((enum format)gene->value[levels[index]], row);
+        enum profile profile = space->limits.profile;
+        enum format effect = profile_format(profile, (enum format)gene->value[levels[index]], row);
 
-        while (format_fallback((enum format)gene->value[level], row) != effect)
+        while (profile_format(profile, (enum format)gene->value[level], row) != effect)
             level++;
     }
     levels[index] = level;
@@ -433,9 +437,19 @@ void space_repair(const struct space *space, uint8_t *levels)
     }
 }
 
+/* What rows of `row` weights are kept in; any format for a unit that is gone (`row` 0). */
+static enum format format_of(const struct space *space, const uint8_t *levels, enum gene_kind kind,
+                             int32_t layer, uint32_t row)
+{
+    enum format format = (enum format)value_of(space, levels, kind, layer);
+
+    return row > 0 ? profile_format(space->limits.profile, format, row) : format;
+}
+
 void space_genome(const struct space *space, const uint8_t *levels, struct genome *genome)
 {
     const struct geometry *g = &space->geometry;
+    const uint32_t heads = g->n_heads / g->n_kv_heads;
     uint8_t repaired[SPACE_MAX_GENES];
     int status;
 
@@ -445,20 +459,20 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
     memset(genome, 0, sizeof *genome);
     genome->n_layers = g->n_layers;
     genome->kv = FORMAT_F16;
-    genome->embd = genome->head = (enum format)value_of(space, repaired, GENE_EMBD, -1);
+    genome->embd = genome->head = format_of(space, repaired, GENE_EMBD, -1, g->d_model);
     genome->zero_ffn = profile_zero_ffn(space->limits.profile, g);
     for (uint32_t l = 0; l < g->n_layers; l++) {
         int32_t layer = (int32_t)l;
+        uint32_t groups = unit_size(space, repaired, GENE_KV_GROUPS, layer);
+        uint32_t width = unit_size(space, repaired, GENE_FFN_WIDTH, layer);
 
         /* ACT_Q8 where there is something quantized; the canonical form sees to the rest. */
         genome->attn[l] = (struct attn_choice){
-            unit_size(space, repaired, GENE_KV_GROUPS, layer), g->n_heads / g->n_kv_heads,
-            (enum format)value_of(space, repaired, GENE_QKV, layer),
-            (enum format)value_of(space, repaired, GENE_O, layer), ACT_Q8};
+            groups, heads, format_of(space, repaired, GENE_QKV, layer, g->d_model),
+            format_of(space, repaired, GENE_O, layer, groups * heads * g->head_dim), ACT_Q8};
         genome->ffn[l] =
-            (struct ffn_choice){unit_size(space, repaired, GENE_FFN_WIDTH, layer),
-                                (enum format)value_of(space, repaired, GENE_GATE_UP, layer),
-                                (enum format)value_of(space, repaired, GENE_DOWN, layer), ACT_Q8};
+            (struct ffn_choice){width, format_of(space, repaired, GENE_GATE_UP, layer, g->d_model),
+                                format_of(space, repaired, GENE_DOWN, layer, width), ACT_Q8};
     }
     status = genome_canonicalize(genome, g, NULL);
     assert(status == 0);

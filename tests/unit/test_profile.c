@@ -33,6 +33,35 @@ static struct genome drop(struct genome genome, uint32_t layer, bool attn, bool 
     return genome;
 }
 
+/* Where the residual stream is one block wide, so are the rows of most matrices. */
+static void check_narrow_model(void)
+{
+    struct geometry wide = g;
+    struct genome a;
+    int finer = 0, safe = 0;
+
+    g.d_model = 32;
+    genome_uniform(&a, &g, FORMAT_IQ4_NL);
+    ok(takes(PROFILE_GGUF, a), "a model 32 wide may be kept in IQ4_NL");
+    a.embd = a.head = FORMAT_Q8_0;
+    ok(refuses(PROFILE_GGUF, a, "token_embd"), "but its embedding not in Q8_0");
+    a.embd = a.head = FORMAT_F16, a.attn[3].qkv = FORMAT_Q4_0;
+    ok(refuses(PROFILE_GGUF, a, "layer 3: rows of attn_qkv"), "nor its queries in Q4_0");
+    g = wide;
+
+    for (int f = 0; f < N_FORMATS; f++) {
+        enum format instead = profile_format(PROFILE_GGUF, (enum format)f, 32);
+        safe += format_fits(instead, 32) && profile_row_is_safe(instead, 32);
+        finer += f == 0 || instead >= profile_format(PROFILE_GGUF, (enum format)(f - 1), 32);
+    }
+    ok(safe == N_FORMATS, "every format has a safe one that stands for it on rows of 32");
+    ok(finer == N_FORMATS, "and a finer one never leads to a coarser one");
+    ok(profile_format(PROFILE_GGUF, FORMAT_Q4_K, 32) == FORMAT_Q5_0 &&
+           profile_format(PROFILE_GGUF, FORMAT_Q4_K, 64) == FORMAT_Q4_0 &&
+           profile_format(PROFILE_NATIVE, FORMAT_Q4_K, 32) == FORMAT_Q4_0,
+       "Q5_0 stands for Q4_0, on rows of 32 and outside native only");
+}
+
 int main(void)
 {
     struct genome dense, mixed, a;
@@ -97,6 +126,20 @@ int main(void)
     ok(profile_check(PROFILE_GGUF_HETERO, &a, &g, &err) == -1 &&
            strstr(err.text, "zero FFN of 32") != NULL,
        "without the zero FFN gguf-hetero refuses");
+
+    a = dense, a.attn[4].kv_groups = a.attn[4].heads_per_group = 1;
+    ok(refuses(PROFILE_GGUF_HETERO, a, "layer 4: rows of attn_output have one block of Q4_0"),
+       "a row of one Q4_0 block is refused, by layer and matrix");
+    a.attn[4].o = FORMAT_Q5_0;
+    ok(takes(PROFILE_GGUF_HETERO, a), "in Q5_0 it is taken");
+    a.attn[4].o = FORMAT_Q8_0;
+    ok(refuses(PROFILE_GGUF_HETERO, a, "AMX") && takes(PROFILE_NATIVE, a),
+       "one Q8_0 block is refused too, and native takes it");
+    a = dense, a.ffn[2].width = 32, a.ffn[2].down = FORMAT_Q8_0;
+    ok(refuses(PROFILE_GGUF_HETERO, a, "layer 2: rows of ffn_down"), "so it is in an FFN");
+    a.ffn[2].width = 64;
+    ok(takes(PROFILE_GGUF_HETERO, a), "two blocks are taken");
+    check_narrow_model();
 
     a = dense;
     for (uint32_t l = 0; l < g.n_layers; l++)

@@ -12,7 +12,8 @@ static struct space space;
 /* ---- a space small enough to list ----------------------------------------------------------- */
 
 /* Two layers.  With one KV group rows of o are 16 long, with an FFN of 48 so are its last blocks:
- * there Q4_0 and Q8_0 both fall to F16, and two level vectors mean the same model. */
+ * there Q4_0 and Q8_0 both fall to F16, and two level vectors mean the same model.  With two groups
+ * rows of o are one block: there the gguf profiles put Q5_0 and F16 in their place. */
 static struct geometry tiny_geometry(void)
 {
     struct geometry g = fixture_stories();
