@@ -175,6 +175,15 @@ static int replay_candidate(void *arg, const struct candidate *candidate)
     return jobs_add(&master->jobs, &job, replay->err);
 }
 
+/* Seeds of a plan of `evals` candidates, as study.json tells its reader: half of them, and no more
+ * than a sweep of the additive model has to say. */
+static uint32_t count_seeds(uint64_t evals)
+{
+    const uint32_t most = 96;
+
+    return evals / 2 < most ? (uint32_t)(evals / 2) : most;
+}
+
 static int begin_search(struct master *master, struct err *err)
 {
     const struct study *study = master->study;
@@ -184,8 +193,7 @@ static int begin_search(struct master *master, struct err *err)
     uint64_t evals = master->options.evals;
     struct search_options options = {.seed = study->seed,
                                      .population = study->population,
-                                     /* Half of the plan at most goes to seeds. */
-                                     .n_seeds = (uint32_t)(evals / 2 < 96 ? evals / 2 : 96),
+                                     .n_seeds = count_seeds(evals),
                                      .n_screened = 30,
                                      .loss_cap = OBJECTIVE_KLD_MAX};
     master->search = search_create(&master->problem.problem, &table, &options, err);
@@ -196,9 +204,9 @@ static int begin_search(struct master *master, struct err *err)
     if (archive_each_candidate(master->archive, replay_candidate, &replay, err) != 0 ||
         archive_each_evaluation(master->archive, replay_evaluation, master, err) != 0)
         return -1;
-    log_info("search", "begin candidates=%llu told=%zu plan=%llu log10_space=%.0f",
+    log_info("search", "begin candidates=%llu told=%zu plan=%llu seeds=%u log10_space=%.0f",
              (unsigned long long)master->n_candidates, search_n_told(master->search),
-             (unsigned long long)evals, space_log10_size(&master->space));
+             (unsigned long long)evals, options.n_seeds, space_log10_size(&master->space));
     return 0;
 }
 

@@ -44,9 +44,9 @@ struct study {
     double ci;                       /* wanted half-width of the ratio's interval, e.g. 0.01 */
 
     uint64_t seed;
-    uint32_t population;
-    uint64_t evals; /* stop after so many candidates */
-    double time_s;  /* stop after so long */
+    uint32_t population; /* of NSGA-II, at least the 8 that search_create wants */
+    uint64_t evals;      /* stop after so many candidates */
+    double time_s;       /* stop after so long */
 };
 
 /* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer, what was expected and the nearest

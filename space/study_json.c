@@ -104,7 +104,7 @@ static const struct field fields[] = {
     {"/latency/ci", KIND_REAL, 0, AT(ci), 0, 1e-6, 0.5, "the wanted half-width of a ratio's interval, such as 0.01, at most 0.5"},
 
     {"/search/seed", KIND_COUNT, 0, AT(seed), 0, 0, 1e15 - 1, "a whole number from 0, at most 15 digits"},
-    {"/search/population", KIND_COUNT_32, 0, AT(population), 0, 4, 65536, "a population from 4 to 65536"},
+    {"/search/population", KIND_COUNT_32, 0, AT(population), 0, 8, 65536, "a population from 8 to 65536"},
     {"/search/evals", KIND_COUNT, FREE, AT(evals), 0, 1, 1e15 - 1, "a number of candidates, from 1"},
     {"/search/time", KIND_TIME, FREE, AT(time_s), 0, 0, 0, "a time with its unit, such as \"10min\" or \"4h\""},
 };

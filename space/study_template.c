@@ -167,6 +167,10 @@ static void put_rest(FILE *out, const struct budget *budget)
         out,
         "  // When to stop: after so many candidates or so long, whichever comes first.  These\n"
         "  // two may change while a study runs; everything else is frozen when it begins.\n"
+        "  // The first half of the candidates, 96 at most, are seeds: a quarter spread evenly, "
+        "the\n"
+        "  // others computed from the sensitivities.  The rest are bred from a population of the\n"
+        "  // best, 8 to 65536.\n"
         "  \"search\": {\n"
         "    \"seed\": 1,\n"
         "    \"population\": %u,\n"

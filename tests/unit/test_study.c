@@ -180,7 +180,7 @@ static void test_bad_config(void)
         {"\"tg32@b1\"", "\"tg32\"", "/latency/workloads/0", "tg128@b1"},
         {"\"tg32@b1\"", "\"pp32@b1\"", "/latency/workloads", "one prefill and one decode"},
         {"\"tg32@b1\", ", "", "/latency/workloads", "one prefill and one decode"},
-        {"\"population\": 16", "\"population\": 2", "/search/population", "4"},
+        {"\"population\": 16", "\"population\": 7", ":20:25: /search/population", "8 to 65536"},
         {"\"seed\": 7", "\"seed\": 1e300", "/search/seed", "whole number"},
         {"\"model\": {\"path\": \"../model.gguf\"},", "", "/model/path", "missing"},
         {"\"path\": \"../model.gguf\"", "\"path\": 5", "/model/path", "GGUF"},
