@@ -49,6 +49,46 @@ void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, s
                 a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
 }
 
+void linalg_dgemm_nt(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
+                     const double *b, size_t ldb, double beta, double *c, size_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    assert(lda >= k && ldb >= k && ldc >= n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int_of(m), int_of(n), int_of(k), alpha, a,
+                int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+}
+
+void linalg_dgemm_nn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
+                     const double *b, size_t ldb, double beta, double *c, size_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    assert(lda >= k && ldb >= n && ldc >= n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha,
+                a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+}
+
+void linalg_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
+                     const double *b, size_t ldb, double beta, double *c, size_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    assert(lda >= m && ldb >= n && ldc >= n);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha, a,
+                int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+}
+
+void linalg_dgemv(size_t m, size_t n, double alpha, const double *a, size_t lda, const double *x,
+                  double beta, double *y)
+{
+    if (m == 0)
+        return;
+    assert(lda >= n && lda > 0);
+    cblas_dgemv(CblasRowMajor, CblasNoTrans, int_of(m), int_of(n), alpha, a, int_of(lda), x, 1,
+                beta, y, 1);
+}
+
 void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c)
 {
     if (n == 0 || n_rows == 0)
@@ -57,23 +97,60 @@ void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c)
                 1.0, c, int_of(n));
 }
 
-int linalg_solve_spd(size_t n, double *a, double *b, struct err *err)
+/* The Cholesky factor in the place of the lower triangle. */
+static int factor_spd(size_t n, double *a, struct err *err)
 {
-    const int one = 1, size = int_of(n);
+    const int size = int_of(n);
     int info = 0;
 
-    if (n == 0)
-        return 0;
     /* The lower triangle by rows is the upper one by columns: Fortran's order, so no copy. */
     LAPACK_dpotrf("U", &size, a, &size, &info);
     if (info > 0) {
         err_set(err, ERR_DATA, "matrix of %d rows is not positive definite (pivot %d)", size, info);
         return -1;
     }
-    LAPACK_dpotrs("U", &size, &one, a, &size, b, &size, &info);
+    return 0;
+}
+
+int linalg_solve_spd(size_t n, double *a, double *b, struct err *err)
+{
+    return linalg_solve_spd_rows(n, a, 1, b, err);
+}
+
+int linalg_solve_spd_rows(size_t n, double *a, size_t n_rows, double *b, struct err *err)
+{
+    const int size = int_of(n), count = int_of(n_rows);
+    int info = 0;
+
+    if (n == 0)
+        return 0;
+    if (factor_spd(n, a, err) != 0)
+        return -1;
+    /* Rows of B are columns to Fortran. */
+    LAPACK_dpotrs("U", &size, &count, a, &size, b, &size, &info);
     /* A NaN slips through the pivots; it cannot hide in the answer. */
-    if (info != 0 || !all_finite(b, n)) {
+    if (info != 0 || !all_finite(b, n * n_rows)) {
         err_set(err, ERR_DATA, "matrix or right-hand side of %d rows is not finite", size);
+        return -1;
+    }
+    return 0;
+}
+
+int linalg_invert_spd(size_t n, double *a, struct err *err)
+{
+    const int size = int_of(n);
+    int info = 0;
+
+    if (n == 0)
+        return 0;
+    if (factor_spd(n, a, err) != 0)
+        return -1;
+    LAPACK_dpotri("U", &size, a, &size, &info);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            a[j * n + i] = a[i * n + j];
+    if (info != 0 || !all_finite(a, n * n)) {
+        err_set(err, ERR_DATA, "matrix of %d rows has no finite inverse", size);
         return -1;
     }
     return 0;

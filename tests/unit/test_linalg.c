@@ -124,6 +124,97 @@ static void test_solve(void)
     ok(linalg_solve_spd(2, hole, c, &err) == -1 && err.code == ERR_DATA, "so is a NaN");
 }
 
+enum { NT, NN, TN };
+
+/* As gemm_worst, in double, for the three ways that A and B may lie. */
+static double dgemm_worst(struct rng *rng, int how)
+{
+    double worst = 0;
+
+    for (int t = 0; t < 20; t++) {
+        size_t m = 1 + rng_below(rng, 20), n = 1 + rng_below(rng, 20), k = 1 + rng_below(rng, 40);
+        size_t lda = (how == TN ? m : k) + 3, ldb = (how == NT ? k : n) + 2, ldc = n + 1;
+        double *a = malloc((m + k) * lda * sizeof *a), *b = malloc((n + k) * ldb * sizeof *b);
+        double *c = malloc(m * ldc * sizeof *c), *old = malloc(m * ldc * sizeof *old);
+        for (size_t i = 0; i < (m + k) * lda; i++)
+            a[i] = rng_normal(rng);
+        for (size_t i = 0; i < (n + k) * ldb; i++)
+            b[i] = rng_normal(rng);
+        for (size_t i = 0; i < m * ldc; i++)
+            c[i] = old[i] = rng_normal(rng);
+        (how == NT   ? linalg_dgemm_nt
+         : how == NN ? linalg_dgemm_nn
+                     : linalg_dgemm_tn)(m, n, k, 1.5, a, lda, b, ldb, -0.5, c, ldc);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double sum = 0;
+                for (size_t p = 0; p < k; p++)
+                    sum += (how == TN ? a[p * lda + i] : a[i * lda + p]) *
+                           (how == NT ? b[j * ldb + p] : b[p * ldb + j]);
+                worst = fmax(worst, fabs(c[i * ldc + j] - (1.5 * sum - 0.5 * old[i * ldc + j])));
+            }
+        free(a);
+        free(b);
+        free(c);
+        free(old);
+    }
+    return worst;
+}
+
+static void test_dgemm(void)
+{
+    struct rng rng = rng_make(5, 5);
+    double a[6] = {1, 2, 9, 3, 4, 9}, x[2] = {5, 6}, y[2] = {1, 1};
+
+    near(dgemm_worst(&rng, NT), 0, 1e-13, "A B' in double equals plain loops");
+    near(dgemm_worst(&rng, NN), 0, 1e-13, "so does A B");
+    near(dgemm_worst(&rng, TN), 0, 1e-13, "and A' B");
+    linalg_dgemv(2, 2, 2, a, 3, x, -1, y);
+    ok(y[0] == 2 * 17 - 1 && y[1] == 2 * 39 - 1, "a matrix with a stride times a vector");
+}
+
+/* B A^-1 A must be B, and A^-1 A the identity. */
+static void test_inverse(void)
+{
+    struct rng rng = rng_make(6, 6);
+    struct err err = {0};
+
+    for (size_t n = 1; n <= 9; n += 4) {
+        double *a = malloc(n * n * sizeof *a), *inverse = malloc(n * n * sizeof *inverse);
+        double *factor = malloc(n * n * sizeof *factor), worst = 0;
+        double b[3 * 9], x[3 * 9];
+        fill_spd(&rng, n, a);
+        memcpy(inverse, a, n * n * sizeof *a);
+        memcpy(factor, a, n * n * sizeof *a);
+        for (size_t i = 0; i < 3 * n; i++)
+            x[i] = b[i] = rng_normal(&rng);
+        bool done = linalg_invert_spd(n, inverse, &err) == 0 &&
+                    linalg_solve_spd_rows(n, factor, 3, x, &err) == 0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < i; j++)
+                a[j * n + i] = a[i * n + j];
+        for (size_t i = 0; i < n + 3; i++)
+            for (size_t j = 0; j < n; j++) {
+                const double *row = i < n ? inverse + i * n : x + (i - n) * n;
+                double sum = i < n ? -(double)(i == j) : -b[(i - n) * n + j];
+                for (size_t p = 0; p < n; p++)
+                    sum += row[p] * a[p * n + j];
+                worst = fmax(worst, fabs(sum));
+            }
+        ok(done && worst < 1e-10, "%zu rows: inverse and many right-hand sides", n);
+        free(a);
+        free(inverse);
+        free(factor);
+    }
+    double not_definite[] = {1, 0, 2, 1}, rows[] = {1, 1, 2, 2}, hole[] = {1, 0, NAN, 1};
+    ok(linalg_invert_spd(2, not_definite, &err) == -1 && err.code == ERR_DATA,
+       "what is not positive definite has no inverse here");
+    ok(linalg_invert_spd(2, hole, &err) == -1 && err.code == ERR_DATA, "nor has a NaN");
+    double again[] = {1, 0, 2, 1};
+    ok(linalg_solve_spd_rows(2, again, 2, rows, &err) == -1 && err.code == ERR_DATA,
+       "and its equations are not solved");
+}
+
 static double residual2(size_t m, size_t n, const double *a, const double *b, const double *x)
 {
     double sum = 0;
@@ -266,6 +357,8 @@ int main(void)
 {
     test_gemm();
     test_solve();
+    test_dgemm();
+    test_inverse();
     test_nnls();
     test_nnls_edges();
     return tap_done();
