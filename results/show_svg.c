@@ -6,6 +6,7 @@
 #include "space/base/units.h"
 #include <ctype.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,13 @@
 #define TOP    64
 #define BOTTOM (HEIGHT - 118)
 #define CAP    3 /* half a whisker's end */
+#define MARKER 6 /* half a member's marker */
+#define DOT    2 /* radius of a beaten one */
+
+/* The most that 13 px text takes: a viewer's font is not known here. */
+#define GLYPH   7.5
+#define ASCENT  12
+#define DESCENT 4
 
 /* Plain colours and no variables: some viewers know no more of CSS than that. */
 static const char style[] =
@@ -155,35 +163,104 @@ static void draw_member(const struct picture *p, const struct front_member *memb
 }
 
 /* The dominated ones give the front its background; those outside the frame are left out. */
+static bool is_beaten_inside(const struct picture *p, const struct front_member *member)
+{
+    double ms = member->evaluation.decode.median_ns * 1e-6, kld = show_kld_drawn(member);
+    return ms >= p->range.x0 && ms <= p->range.x1 && kld >= p->range.y0 && kld <= p->range.y1 &&
+           !show_is_on_front(p->front, member);
+}
+
 static void draw_rest(const struct picture *p)
 {
     for (size_t i = 0; i < p->front->n_all; i++) {
         const struct front_member *member = &p->front->all[i];
-        double ms = member->evaluation.decode.median_ns * 1e-6, kld = show_kld_drawn(member);
-        if (ms < p->range.x0 || ms > p->range.x1 || kld < p->range.y0 || kld > p->range.y1 ||
-            show_is_on_front(p->front, member))
-            continue;
-        fprintf(p->out, "<circle class=\"rest\" cx=\"%.1f\" cy=\"%.1f\" r=\"2\"/>\n", x_of(p, ms),
-                y_of(p, kld));
+        if (is_beaten_inside(p, member))
+            fprintf(p->out, "<circle class=\"rest\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"/>\n",
+                    x_of(p, member->evaluation.decode.median_ns * 1e-6),
+                    y_of(p, show_kld_drawn(member)), DOT);
     }
+}
+
+/* --- the parent --- */
+
+struct box {
+    double left, top, right, bottom;
+};
+
+static bool boxes_meet(struct box a, struct box b)
+{
+    return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+/* How many marks lie in a box: a member's marker and its two bars count each. */
+static size_t count_marks(const struct picture *p, struct box box)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->front->n; i++) {
+        const struct evaluation *e = &p->front->member[i].evaluation;
+        double half = show_half(e->kld_se), x = x_of(p, e->decode.median_ns * 1e-6),
+               y = y_of(p, e->kld);
+        n += boxes_meet(box, (struct box){x - MARKER, y - MARKER, x + MARKER, y + MARKER});
+        n += boxes_meet(box, (struct box){x_of(p, e->decode.lo_ns * 1e-6), y - CAP,
+                                          x_of(p, e->decode.hi_ns * 1e-6), y + CAP});
+        n += boxes_meet(
+            box, (struct box){x - CAP, y_of(p, e->kld + half), x + CAP, y_of(p, e->kld - half)});
+    }
+    for (size_t i = 0; i < p->front->n_all; i++) {
+        const struct front_member *member = &p->front->all[i];
+        double x = x_of(p, member->evaluation.decode.median_ns * 1e-6),
+               y = y_of(p, show_kld_drawn(member));
+        n += is_beaten_inside(p, member) &&
+             boxes_meet(box, (struct box){x - DOT, y - DOT, x + DOT, y + DOT});
+    }
+    return n;
+}
+
+struct place {
+    double x;
+    int y;      /* of the baseline */
+    bool ahead; /* the text ends at x, not begins there */
+};
+
+/* Beside the parent's line at `x`: from the bottom up, on the side with more room first, the first
+ * place where the text covers no mark; where there is none, the one with the fewest. */
+static struct place place_label(const struct picture *p, double x, size_t n_glyphs)
+{
+    struct place best = {x, BOTTOM - 12, false};
+    double width = (double)n_glyphs * GLYPH;
+    size_t fewest = SIZE_MAX;
+    for (int y = BOTTOM - 12; y - ASCENT > TOP && fewest > 0; y -= ASCENT + DESCENT)
+        for (int turn = 0; turn < 2; turn++) {
+            bool ahead = (x > (LEFT + RIGHT) / 2.0) == (turn == 0);
+            struct place place = {ahead ? x - 8 : x + 8, y, ahead};
+            struct box box = {ahead ? place.x - width : place.x, y - ASCENT,
+                              ahead ? place.x : place.x + width, y + DESCENT};
+            if (box.left < LEFT || box.right > RIGHT)
+                continue;
+            size_t n = count_marks(p, box);
+            if (n < fewest) {
+                fewest = n;
+                best = place;
+            }
+        }
+    return best;
 }
 
 static void draw_parent(const struct picture *p)
 {
     const struct evaluation *e = &p->front->parent.evaluation;
+    char label[64];
     if (!p->front->has_parent)
         return;
     double x = x_of(p, e->decode.median_ns * 1e-6);
-    bool right = x > (LEFT + RIGHT) / 2.0;
     fprintf(p->out, "<line class=\"parent\" x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\"/>\n", x,
             TOP, x, BOTTOM);
     fprintf(p->out, "<rect class=\"mark\" x=\"%.1f\" y=\"%d\" width=\"9\" height=\"9\"/>\n",
             x - 4.5, BOTTOM - 5);
-    fprintf(p->out,
-            "<text class=\"soft\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">parent, %.3g ms, KLD 0"
-            "</text>\n",
-            right ? x - 8 : x + 8, BOTTOM - 12, right ? "end" : "start",
-            e->decode.median_ns * 1e-6);
+    int n = snprintf(label, sizeof label, "parent, %.3g ms, KLD 0", e->decode.median_ns * 1e-6);
+    struct place place = place_label(p, x, (size_t)n);
+    fprintf(p->out, "<text class=\"soft\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%s</text>\n",
+            place.x, place.y, place.ahead ? "end" : "start", label);
 }
 
 /* --- words --- */

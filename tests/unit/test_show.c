@@ -503,6 +503,61 @@ static void check_svg(struct scene *scene)
     free(text);
 }
 
+/* How many markers lie under text of 23 glyphs whose baseline begins (or ends) at x, y.  A glyph of
+ * 13 px is about 6.5 wide. */
+static size_t count_covered(const char *svg, double x, double y, bool ends)
+{
+    double left = ends ? x - 23 * 6.5 : x, right = ends ? x : x + 23 * 6.5, cx = 0, cy = 0;
+    size_t n = 0;
+    for (const char *at = svg; (at = strchr(at, '<')) != NULL; at++) {
+        int taken = 0;
+        sscanf(at, "<circle class=\"%*[a-z ]\" cx=\"%lf\" cy=\"%lf\"%n", &cx, &cy, &taken);
+        if (taken == 0) {
+            /* A diamond is drawn from its upper corner. */
+            sscanf(at, "<path class=\"joint%*[^M]M%lf %lfl5.5%n", &cx, &cy, &taken);
+            cy += 5.5;
+        }
+        n += taken > 0 && cx > left - 5 && cx < right + 5 && cy > y - 15 && cy < y + 9;
+    }
+    return n;
+}
+
+/* Members and a beaten one around the foot of the parent's line, on both sides. */
+static void check_label(void)
+{
+    struct scene scene;
+    struct capture capture;
+    struct err err;
+    double x = 0, y = 0;
+    char anchor[8] = "";
+    begin_scene(&scene, true);
+    front_fini(&scene.front);
+    archive_begin(scene.archive, &err);
+    fixture_enter(scene.archive, 33, 0.00105, 420e3, 4.2e6, 9800000, RUNG_FINAL);
+    fixture_enter(scene.archive, 34, 0.00100, 640e3, 6.1e6, 9700000, RUNG_FINAL);
+    fixture_enter(scene.archive, 35, 0.00170, 470e3, 4.4e6, 9990000, RUNG_SEARCH);
+    archive_commit(scene.archive, &err);
+    front_load(&scene.front, scene.archive, &scene.study.geometry, &err);
+    FILE *out = capture_begin(&capture);
+    show_svg(out, &scene.study, &scene.front);
+    char *text = capture_end(&capture);
+    char *label = strstr(text, ">parent, 0.512 ms, KLD 0");
+    while (label != NULL && label > text && *label != '<')
+        label--;
+    ok(label != NULL &&
+           sscanf(label, "<text class=\"soft\" x=\"%lf\" y=\"%lf\" text-anchor=\"%7[a-z]", &x, &y,
+                  anchor) == 3,
+       "the parent's label has a place");
+    bool ends = strcmp(anchor, "end") == 0;
+    ok(count_covered(text, ends ? x : x - 16, 390, true) == 1 &&
+           count_covered(text, ends ? x + 16 : x, 390, false) == 1,
+       "members stand at the foot of its line, on either side");
+    if (!ok(count_covered(text, x, y, ends) == 0, "the label covers no point"))
+        printf("# at %g %g, %s\n", x, y, anchor);
+    free(text);
+    end_scene(&scene);
+}
+
 /* --- numbers --- */
 
 static void check_numbers(void)
@@ -571,6 +626,7 @@ int main(void)
     check_svg(&scene);
     check_numbers();
     end_scene(&scene);
+    check_label();
     check_empty();
     return tap_done();
 }
