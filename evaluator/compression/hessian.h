@@ -1,0 +1,53 @@
+/* hessian.h - the second moments of what meets a linear layer: H = X X' / N and mu = X 1 / N for
+ * inputs X[n][N], one column a token (methods.md A0; N is divided out, so that H does not grow with
+ * the text).  The output error of any change D of the weights is tr(D H D') per token.
+ *
+ * Summing.  Float inputs are widened to double, which is exact, and multiplied by a BLAS product in
+ * double over a batch of tokens; the sums stay in double until hessian_pack rounds them once.  The
+ * lower triangle is cut into fixed blocks, so that any number of threads gets the same bits;
+ * another BLAS kernel (another processor) may differ in the last ones.
+ *
+ * Keeping.  The lower triangle by rows as floats: a relative error of 6e-8 in an entry, where the
+ * sampling of N tokens makes one of about 1 / sqrt(N) and the damping of every use adds 1e-2 to the
+ * diagonal.  Half of a square, half of a double: a quarter of the bytes to read, hash and map.
+ * The triangle of the first k inputs is the beginning of the triangle of all. */
+#ifndef KERF_HESSIAN_H
+#define KERF_HESSIAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+/* Sums over tokens of one input site, [n] wide. */
+struct hessian {
+    size_t n;
+    uint64_t n_tokens;
+    double *second; /* [n][n] sums of x x'; the lower triangle counts, the rest is anything */
+    double *first;  /* [n] sums of x */
+};
+
+/* Zero sums.  n = 0 is a site that is not there. */
+int hessian_init(struct hessian *hessian, size_t n, struct err *err);
+void hessian_fini(struct hessian *hessian); /* a zeroed struct is fine */
+void hessian_clear(struct hessian *hessian);
+
+/* wide[n_rows][n] = x; false when a value is not finite. */
+bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide);
+/* Add the tokens x[n_rows][n].  The work is cut into `n_parts`: call once for every part in
+ * 0..n_parts-1, by several threads at once if wanted; the result does not depend on n_parts. */
+void hessian_add(struct hessian *hessian, const double *x, size_t n_rows, unsigned part,
+                 unsigned n_parts);
+
+/* Floats in the triangle of n inputs: n (n + 1) / 2. */
+size_t hessian_triangle_size(size_t n);
+/* The means: triangle[] of H, mean[n].  Needs at least one token. */
+void hessian_pack(const struct hessian *hessian, float *triangle, float *mean);
+/* square[n][n], symmetric, of the first n inputs of a triangle. */
+void hessian_unpack(const float *triangle, size_t n, double *square);
+
+/* tr(D H D') for D[n_rows][n], H[n][n]; `work` has room for D. */
+double hessian_loss(size_t n, const double *h, size_t n_rows, const double *d, double *work);
+
+#endif
