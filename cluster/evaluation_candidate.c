@@ -1,6 +1,7 @@
 /* evaluation_candidate.c - one candidate: stitched, scored against its parent, and timed against
  * it. At the final rung more tokens, more rounds, the multiple-choice tasks, and a sample of the
- * KLD through the decode path, which must agree with the prefill path that scored the rest. */
+ * KLD through the decode path, which must agree with what the prefill path, which scored the rest,
+ * makes of the same tokens. */
 #include "cluster/evaluation_parts.h"
 #include "evaluator/quality/task.h"
 #include "space/base/err.h"
@@ -53,28 +54,51 @@ static int score_tasks(struct workbench *bench, struct forward *forward, cJSON *
     return 0;
 }
 
-/* Mean KLD of the first tokens, decoded one by one, against the parent. */
+/* Mean KLD against the parent over the tokens [begin, begin + n), which `forward` takes in steps of
+ * at most `step`.  `logits` has room for one row. */
+static int mean_kld(const struct workbench *bench, struct forward *forward, struct forward *parent,
+                    uint32_t begin, uint32_t n, uint32_t step, float *logits, double *kld,
+                    struct err *err)
+{
+    uint32_t n_vocab = bench->study->geometry.n_vocab;
+    double sum = 0;
+    forward_reset(forward);
+    for (uint32_t t = 0; t < n; t += step) {
+        uint32_t n_rows = n - t < step ? n - t : step;
+        if (forward_tokens(forward, &bench->heldout.tokens[begin + t], n_rows, LOGITS_ALL, err) !=
+            0)
+            return -1;
+        for (uint32_t i = 0; i < n_rows; i++) {
+            forward_head(parent, parent_states_at(bench->states, begin + t + i), 1, logits);
+            sum += quality_kld(logits, forward_logits(forward) + (size_t)i * n_vocab, n_vocab);
+        }
+    }
+    *kld = sum / n;
+    return 0;
+}
+
+/* The first tokens decoded one by one, and beside it the same tokens by prefill. */
 static int check_decode_path(struct workbench *bench, struct forward *forward, cJSON *result,
                              struct err *err)
 {
-    uint32_t begin, end, n_vocab = bench->study->geometry.n_vocab;
+    uint32_t begin, end, n_batch = forward_n_batch(forward);
     token_set_sequence(&bench->heldout, 0, &begin, &end);
     uint32_t n = end - begin < DECODE_CHECK_TOKENS ? end - begin : DECODE_CHECK_TOKENS;
     struct forward *parent = workbench_forward(bench, bench->parent_model, err);
-    float *logits = malloc((size_t)n_vocab * sizeof *logits);
+    float *logits = malloc((size_t)bench->study->geometry.n_vocab * sizeof *logits);
+    double decoded, prefilled;
     int status = parent != NULL && logits != NULL ? 0 : -1;
-    double sum = 0;
-    forward_reset(forward);
-    for (uint32_t t = begin; status == 0 && t < begin + n; t++) {
-        status = forward_tokens(forward, &bench->heldout.tokens[t], 1, LOGITS_LAST, err);
-        forward_head(parent, parent_states_at(bench->states, t), 1, logits);
-        if (status == 0)
-            sum += quality_kld(logits, forward_logits(forward), n_vocab);
-    }
+    if (parent != NULL && logits == NULL)
+        err_set(err, ERR_MEMORY, "evaluation: out of memory");
+    if (status == 0)
+        status = mean_kld(bench, forward, parent, begin, n, n_batch, logits, &prefilled, err);
+    if (status == 0)
+        status = mean_kld(bench, forward, parent, begin, n, 1, logits, &decoded, err);
     if (status == 0) {
         cJSON *node = cJSON_AddObjectToObject(result, "decode_path");
         cJSON_AddNumberToObject(node, "n_tokens", n);
-        cJSON_AddNumberToObject(node, "kld", sum / n);
+        cJSON_AddNumberToObject(node, "kld", decoded);
+        cJSON_AddNumberToObject(node, "prefill_kld", prefilled);
     }
     free(logits);
     forward_destroy(parent);

@@ -100,15 +100,21 @@ static void print_tasks(FILE *out, const struct evaluation *e, const char *detai
     cJSON_Delete(root);
 }
 
-/* The KLD once more, with tokens one by one as in decoding. */
+/* The KLD of a few tokens taken one by one, as in decoding, and of the same ones by prefill, which
+ * scored the rest. */
 static void print_decode_check(FILE *out, const char *details)
 {
     cJSON *root = details != NULL ? cJSON_Parse(details) : NULL;
     const cJSON *check = cJSON_GetObjectItemCaseSensitive(root, "decode_path");
     double kld = number_of(check, "kld"), n = number_of(check, "n_tokens");
-    if (!isnan(kld) && !isnan(n))
-        fprintf(out, "check     %.3g nats through the decode path, over the first %.0f tokens\n",
-                kld, n);
+    double prefill = number_of(check, "prefill_kld");
+    if (!isnan(kld) && !isnan(n)) {
+        fprintf(out, "check     %.3g nats through the decode path, ", kld);
+        /* Evaluations of earlier versions hold the first figure alone. */
+        if (!isnan(prefill))
+            fprintf(out, "%.3g by prefill, ", prefill);
+        fprintf(out, "over the first %.0f tokens\n", n);
+    }
     cJSON_Delete(root);
 }
 

@@ -92,6 +92,14 @@ like "$out" 'blk|layer' "goes through the layers"
 run "$KERF" show -C "$study" "$(printf '%.12s' "$id")" -o json
 printf '%s\n' "$out" | json candidate.id | grep -qx "$id"
 check $? "a prefix is enough" || said
+run "$KERF" show -C "$study" @best -o json
+is "$(printf '%s\n' "$out" | json candidate.verified)" true "the best one was verified"
+decoded=$(printf '%s\n' "$out" | json details.decode_path.kld)
+prefilled=$(printf '%s\n' "$out" | json details.decode_path.prefill_kld)
+note "KLD over the same tokens: decoded $decoded, by prefill $prefilled"
+is "$(awk -v a="$decoded" -v b="$prefilled" 'BEGIN {
+    d = a - b; print(a > 0 && b > 0 && d * d < (0.05 * b + 2e-5) ^ 2) }')" 1 \
+    "decoding and prefill come to the same KLD over the same tokens"
 for name in @best @knee @fastest @smallest @parent; do
     ok "show $name" "$KERF" show -C "$study" "$name"
 done

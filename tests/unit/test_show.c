@@ -57,7 +57,8 @@ static void enter_joint(struct archive *archive, const struct geometry *geometry
         archive, &e,
         "{\"tasks\":[{\"name\":\"order\",\"n\":500,\"guess\":0.25,\"acc_norm\":0.71,"
         "\"acc_norm_se\":0.02},{\"name\":\"recall\",\"n\":500,\"guess\":0.5,\"acc_norm\":0.51,"
-        "\"acc_norm_se\":0.02}],\"decode_path\":{\"n_tokens\":64,\"kld\":0.8}}",
+        "\"acc_norm_se\":0.02}],\"decode_path\":{\"n_tokens\":64,\"kld\":0.8,\"prefill_kld\":0.79}"
+        "}",
         &err);
 }
 
@@ -150,7 +151,7 @@ static const char golden_candidate[] =
     "kld       0.81 +-0.03 nats per token, 99 % of tokens below 7.29 (2048 tokens)\n"
     "ppl       8.992, parent 4, ratio 2.2479 +-0.0020\n"
     "top-1     0.552 +-0.004 of tokens as the parent\n"
-    "check     0.8 nats through the decode path, over the first 64 tokens\n"
+    "check     0.8 nats through the decode path, 0.79 by prefill, over the first 64 tokens\n"
     "size      1.90 MB of weights, 3.44 bits each; KV cache 2.05 kB per token\n"
     "\n"
     "task    accuracy     guess  above guess  items\n"
