@@ -1,43 +1,24 @@
-/* calibration.c - one pass over the calibration text with a listener at every linear input.
- * The pass goes layer by layer over whole batches, so that the residual stream before and after
- * each layer is at hand; in between it is read off the FFN's normed input. */
-#include "evaluator/compression/calibration.h"
+/* calibration.c - a run over the calibration text with a listener at every linear input.
+ * Layer by layer, and in each in batches, so that the residual stream before and after the layer is
+ * at hand; in between it is read off the FFN's normed input. */
+#include "evaluator/compression/calibration_parts.h"
 
 #include "evaluator/parent.h"
 #include "evaluator/quality/token_set.h"
 #include "space/base/err.h"
-#include "space/base/file.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CALIBRATION_VERSION = 1, CALIBRATION_BATCH = 128 };
+enum { CALIBRATION_BATCH = 128 };
 
-static const char magic[8] = "KERFCALI";
+const char calibration_magic[8] = "KERFCALI";
 
-struct file_head {
-    char magic[8];
-    uint32_t version, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, zero;
-    uint64_t n_tokens;
-    uint8_t parent[32];
-    uint8_t text[32];
-};
-_Static_assert(sizeof(struct file_head) == 112, "the head of a calibration file has no holes");
+/* --- sizes ------------------------------------------------------------------------------------ */
 
-struct calibration {
-    struct geometry geometry; /* the sizes of the sites */
-    uint64_t n_tokens;
-    bool named; /* `parent` is known */
-    struct hash256 parent;
-    struct hash256 text; /* of the token set */
-    double *influence;   /* [2 * n_layers] */
-    float *mean_square;  /* [n_layers][sites of one layer], sites as site_offset says */
-};
-
-/* A layer's inputs lie one after another: qkv, o, gate/up, down. */
-static size_t site_size(const struct geometry *g, int site)
+size_t calibration_site_size(const struct geometry *g, int site)
 {
     switch (site) {
     case SITE_O:
@@ -49,32 +30,48 @@ static size_t site_size(const struct geometry *g, int site)
     }
 }
 
-static size_t site_offset(const struct geometry *g, uint32_t layer, int site)
+size_t calibration_site_offset(const struct geometry *g, uint32_t layer, int site)
 {
     size_t before = 0, all = 0;
 
     for (int s = 0; s < N_LINEAR_SITES; s++) {
-        before += s < site ? site_size(g, s) : 0;
-        all += site_size(g, s);
+        before += s < site ? calibration_site_size(g, s) : 0;
+        all += calibration_site_size(g, s);
     }
     return layer * all + before;
 }
 
-static size_t n_means(const struct geometry *g)
+size_t calibration_triangle_offset(const struct geometry *g, uint32_t layer, int site)
 {
-    return site_offset(g, g->n_layers, 0);
+    size_t before = 0, all = 0;
+
+    for (int s = 0; s < N_LINEAR_SITES; s++) {
+        size_t size = hessian_triangle_size(calibration_site_size(g, s));
+        before += s < site ? size : 0;
+        all += size;
+    }
+    return layer * all + before;
 }
 
-static struct calibration *calibration_alloc(const struct geometry *geometry, struct err *err)
+size_t calibration_n_means(const struct geometry *g)
+{
+    return calibration_site_offset(g, g->n_layers, 0);
+}
+
+struct calibration *calibration_alloc(const struct geometry *geometry, struct err *err)
 {
     struct calibration *c = calloc(1, sizeof *c);
 
     if (c != NULL) {
         c->geometry = *geometry;
         c->influence = calloc(2 * (size_t)geometry->n_layers, sizeof *c->influence);
-        c->mean_square = calloc(n_means(geometry), sizeof *c->mean_square);
+        c->mean = calloc(calibration_n_means(geometry), sizeof *c->mean);
+        c->mean_square = calloc(calibration_n_means(geometry), sizeof *c->mean_square);
+        c->layer_sum = calloc(geometry->n_layers, sizeof *c->layer_sum);
+        c->is_checked = calloc(geometry->n_layers, sizeof *c->is_checked);
     }
-    if (c == NULL || c->influence == NULL || c->mean_square == NULL) {
+    if (c == NULL || c->influence == NULL || c->mean == NULL || c->mean_square == NULL ||
+        c->layer_sum == NULL || c->is_checked == NULL) {
         err_set(err, ERR_MEMORY, "calibration: out of memory");
         calibration_destroy(c);
         return NULL;
@@ -87,18 +84,26 @@ void calibration_destroy(struct calibration *c)
     if (c == NULL)
         return;
     free(c->influence);
+    free(c->mean);
     free(c->mean_square);
+    free(c->layer_sum);
+    free(c->is_checked);
+    free(c->own);
+    free(c->path);
+    file_map_close(&c->map);
     free(c);
 }
 
-/* --- the pass --------------------------------------------------------------------------------- */
+/* --- listening -------------------------------------------------------------------------------- */
 
+/* One batch of a layer: its inputs are taken down as they come by and added when it is through. */
 struct listener {
     const struct model *model;
     const struct geometry *g;
-    double *sums;   /* as mean_square, of squares */
-    double *change; /* [2 * n_layers], sums of 1 - cosine */
-    float *middle;  /* [CALIBRATION_BATCH][d_model], the stream between the units, up to a factor */
+    struct hessian sums[N_LINEAR_SITES]; /* of the layer that is run */
+    double *heard[N_LINEAR_SITES];       /* [CALIBRATION_BATCH][n_in], the batch's inputs */
+    uint32_t n_heard[N_LINEAR_SITES];    /* tokens of them */
+    float *middle; /* [CALIBRATION_BATCH][d_model], the stream between the units, up to a factor */
     int bad_layer, bad_site; /* where a NaN or an infinity came by; -1 when none did */
 };
 
@@ -106,19 +111,10 @@ static void hear(void *arg, uint32_t layer, enum linear_site site, const float *
                  uint32_t n_tokens, uint32_t n_in)
 {
     struct listener *ear = arg;
-    double *sums = ear->sums + site_offset(ear->g, layer, (int)site);
-    double total = 0;
 
-    assert(n_in <= site_size(ear->g, (int)site) && n_tokens <= CALIBRATION_BATCH);
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        const float *row = x + (size_t)t * n_in;
-        for (uint32_t i = 0; i < n_in; i++) {
-            double square = (double)row[i] * row[i];
-            sums[i] += square;
-            total += square;
-        }
-    }
-    if (!isfinite(total) && ear->bad_layer < 0) {
+    assert(n_in == ear->sums[site].n && n_tokens <= CALIBRATION_BATCH);
+    ear->n_heard[site] = n_tokens;
+    if (!hessian_widen(x, n_tokens, n_in, ear->heard[site]) && ear->bad_layer < 0) {
         ear->bad_layer = (int)layer;
         ear->bad_site = (int)site;
     }
@@ -131,6 +127,61 @@ static void hear(void *arg, uint32_t layer, enum linear_site site, const float *
             ear->middle[(size_t)t * n_in + i] =
                 gain[i] != 0.0f ? x[(size_t)t * n_in + i] / gain[i] : 0.0f;
 }
+
+static void add_heard(void *arg, unsigned member, unsigned n_members)
+{
+    struct listener *ear = arg;
+
+    for (int s = 0; s < N_LINEAR_SITES; s++)
+        if (ear->n_heard[s] > 0)
+            hessian_add(&ear->sums[s], ear->heard[s], ear->n_heard[s], member, n_members);
+}
+
+/* What a layer's sites take in: 0 where it has no such unit. */
+static size_t site_width(const struct model *model, uint32_t layer, int site)
+{
+    const struct attn_unit *attn = &model->attn[layer];
+    const struct ffn_unit *ffn = &model->ffn[layer];
+
+    switch (site) {
+    case SITE_QKV:
+        return attn->present ? attn->q.n_in : 0;
+    case SITE_O:
+        return attn->present ? attn->o.n_in : 0;
+    case SITE_GATE_UP:
+        return ffn->present ? ffn->gate.n_in : 0;
+    default:
+        return ffn->present ? ffn->down.n_in : 0;
+    }
+}
+
+static void listener_fini(struct listener *ear)
+{
+    for (int s = 0; s < N_LINEAR_SITES; s++) {
+        hessian_fini(&ear->sums[s]);
+        free(ear->heard[s]);
+    }
+    free(ear->middle);
+}
+
+static int listener_init(struct listener *ear, const struct model *model, struct err *err)
+{
+    *ear = (struct listener){.model = model, .g = &model->geometry, .bad_layer = -1};
+    bool whole = true;
+    for (int s = 0; s < N_LINEAR_SITES && whole; s++) {
+        size_t n = calibration_site_size(ear->g, s);
+        ear->heard[s] = malloc(CALIBRATION_BATCH * n * sizeof *ear->heard[s]);
+        whole = ear->heard[s] != NULL && hessian_init(&ear->sums[s], n, err) == 0;
+    }
+    ear->middle = calloc((size_t)CALIBRATION_BATCH * ear->g->d_model, sizeof *ear->middle);
+    if (whole && ear->middle != NULL)
+        return 0;
+    err_set(err, ERR_MEMORY, "calibration: out of memory");
+    listener_fini(ear);
+    return -1;
+}
+
+/* --- the run ---------------------------------------------------------------------------------- */
 
 /* Sum over tokens of 1 - cosine of two streams; channels where `gain` (may be NULL) is 0 are left
  * out. */
@@ -155,60 +206,111 @@ static double stream_change(const float *a, const float *b, const float *gain, u
     return change;
 }
 
-/* One batch through all layers.  `before` and `hidden`: [n][d_model]. */
-static void run_layers(struct forward *forward, struct listener *ear, float *before, float *hidden,
-                       uint32_t n)
-{
-    uint32_t n_layers = ear->g->n_layers, d_model = ear->g->d_model;
+/* A run over the text, one layer at a time. */
+struct run {
+    struct forward *forward;
+    struct team *team;
+    const struct token_set *set;
+    struct listener ear;
+    float *stream; /* [n_tokens][d_model] in front of the layer, then behind it */
+    float *before; /* [CALIBRATION_BATCH][d_model] */
+};
 
-    for (uint32_t l = 0; l < n_layers; l++) {
-        bool attn = ear->model->attn[l].present, ffn = ear->model->ffn[l].present;
-        memcpy(before, hidden, (size_t)n * d_model * sizeof *hidden);
-        forward_layers(forward, hidden, n, l, l + 1, l + 1 == n_layers);
-        if (attn && ffn) {
-            const float *gain = ear->model->ffn[l].norm;
-            ear->change[2 * l] += stream_change(before, ear->middle, gain, n, d_model);
-            ear->change[2 * l + 1] += stream_change(ear->middle, hidden, gain, n, d_model);
-        } else if (attn || ffn) {
-            ear->change[2 * l + (ffn ? 1 : 0)] += stream_change(before, hidden, NULL, n, d_model);
-        }
+static int embed_text(struct run *run, struct err *err)
+{
+    uint32_t n_tokens = run->set->n_tokens, room = forward_n_ctx(run->forward);
+    uint32_t step = room < CALIBRATION_BATCH ? room : CALIBRATION_BATCH;
+
+    for (uint32_t at = 0; at < n_tokens; at += step) {
+        uint32_t n = n_tokens - at < step ? n_tokens - at : step;
+        if (forward_embed(run->forward, run->set->tokens + at, n,
+                          run->stream + (size_t)at * run->ear.g->d_model, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* One batch through one layer; `change` has room for its two units. */
+static void run_batch(struct run *run, uint32_t layer, float *hidden, uint32_t n, double change[2])
+{
+    struct listener *ear = &run->ear;
+    uint32_t d_model = ear->g->d_model;
+    bool attn = ear->model->attn[layer].present, ffn = ear->model->ffn[layer].present;
+
+    memset(ear->n_heard, 0, sizeof ear->n_heard);
+    memcpy(run->before, hidden, (size_t)n * d_model * sizeof *hidden);
+    forward_layers(run->forward, hidden, n, layer, layer + 1, true);
+    team_run(run->team, add_heard, ear);
+    if (attn && ffn) {
+        const float *gain = ear->model->ffn[layer].norm;
+        change[0] += stream_change(run->before, ear->middle, gain, n, d_model);
+        change[1] += stream_change(ear->middle, hidden, gain, n, d_model);
+    } else if (attn || ffn) {
+        change[ffn ? 1 : 0] += stream_change(run->before, hidden, NULL, n, d_model);
     }
 }
 
-static int run_text(struct forward *forward, struct listener *ear, const struct token_set *set,
-                    struct err *err)
+/* The whole text through one layer. */
+static int run_layer(struct run *run, uint32_t layer, double change[2], struct err *err)
 {
     static const char *const site_names[N_LINEAR_SITES] = {"qkv", "o", "gate/up", "down"};
-    uint32_t d_model = ear->g->d_model;
-    int status = -1;
+    struct listener *ear = &run->ear;
 
-    float *hidden = malloc(2 * (size_t)CALIBRATION_BATCH * d_model * sizeof *hidden);
-    if (hidden == NULL) {
-        err_set(err, ERR_MEMORY, "calibration: out of memory");
-        return -1;
+    for (int s = 0; s < N_LINEAR_SITES; s++) {
+        ear->sums[s].n = site_width(ear->model, layer, s);
+        hessian_clear(&ear->sums[s]);
     }
-    for (uint32_t s = 0; s < set->n_sequences; s++) {
+    for (uint32_t s = 0; s < run->set->n_sequences; s++) {
         uint32_t begin, end;
-        token_set_sequence(set, s, &begin, &end);
-        forward_reset(forward);
+        token_set_sequence(run->set, s, &begin, &end);
+        forward_reset(run->forward);
         for (uint32_t at = begin; at < end; at += CALIBRATION_BATCH) {
             uint32_t n = end - at < CALIBRATION_BATCH ? end - at : CALIBRATION_BATCH;
-            if (forward_embed(forward, set->tokens + at, n, hidden, err) != 0)
-                goto done;
-            run_layers(forward, ear, hidden + (size_t)CALIBRATION_BATCH * d_model, hidden, n);
-            if (ear->bad_layer >= 0) {
-                err_set(err, ERR_DATA,
-                        "calibration: input of %s in layer %d is not finite near "
-                        "token %u of the text",
-                        site_names[ear->bad_site], ear->bad_layer, at);
-                goto done;
-            }
+            run_batch(run, layer, run->stream + (size_t)at * ear->g->d_model, n, change);
+            if (ear->bad_layer < 0)
+                continue;
+            err_set(err, ERR_DATA,
+                    "calibration: input of %s in layer %d is not finite near "
+                    "token %u of the text",
+                    site_names[ear->bad_site], ear->bad_layer, at);
+            return -1;
         }
     }
-    status = 0;
-done:
-    free(hidden);
-    return status;
+    return 0;
+}
+
+/* Round the layer's sums into the calibration. */
+static void keep_layer(struct calibration *c, const struct listener *ear, uint32_t layer)
+{
+    const struct geometry *g = &c->geometry;
+    size_t n_bytes = calibration_triangle_offset(g, 1, 0) * sizeof *c->own;
+
+    for (int s = 0; s < N_LINEAR_SITES; s++) {
+        const struct hessian *sums = &ear->sums[s];
+        float *triangle = c->own + calibration_triangle_offset(g, layer, s);
+        size_t at = calibration_site_offset(g, layer, s);
+        if (sums->n == 0)
+            continue;
+        hessian_pack(sums, triangle, c->mean + at);
+        for (size_t i = 0; i < sums->n; i++)
+            c->mean_square[at + i] = triangle[hessian_triangle_size(i + 1) - 1];
+    }
+    c->layer_sum[layer] = sha256_of(c->own + calibration_triangle_offset(g, layer, 0), n_bytes);
+    atomic_store(&c->is_checked[layer], true);
+}
+
+static int run_text(struct run *run, struct calibration *c, struct err *err)
+{
+    if (embed_text(run, err) != 0)
+        return -1;
+    for (uint32_t l = 0; l < c->geometry.n_layers; l++) {
+        if (run_layer(run, l, c->influence + 2 * (size_t)l, err) != 0)
+            return -1;
+        keep_layer(c, &run->ear, l);
+    }
+    for (uint32_t u = 0; u < 2 * c->geometry.n_layers; u++)
+        c->influence[u] /= (double)c->n_tokens;
+    return 0;
 }
 
 struct calibration *calibration_collect(const struct model *model, const struct kernels *kernels,
@@ -216,43 +318,37 @@ struct calibration *calibration_collect(const struct model *model, const struct 
                                         struct err *err)
 {
     const struct geometry *g = &model->geometry;
-    size_t n_sums = n_means(g);
-    struct listener ear = {.model = model, .g = g, .bad_layer = -1};
-    struct forward *forward = NULL;
-
-    struct calibration *c = calibration_alloc(g, err);
-    if (c == NULL)
-        return NULL;
-    ear.change = c->influence;
-    ear.sums = calloc(n_sums, sizeof *ear.sums);
-    ear.middle = calloc((size_t)CALIBRATION_BATCH * g->d_model, sizeof *ear.middle);
-    if (ear.sums == NULL || ear.middle == NULL) {
-        err_set(err, ERR_MEMORY, "calibration: out of memory");
-        goto undo;
-    }
     struct forward_options options = {.n_ctx = set->sequence, .n_batch = CALIBRATION_BATCH};
-    forward = forward_create(model, kernels, team, &options, err);
-    if (forward == NULL)
-        goto undo;
-    forward_listen(forward, hear, &ear);
-    if (run_text(forward, &ear, set, err) != 0)
-        goto undo;
+    struct run run = {.team = team, .set = set};
+    struct calibration *c = NULL;
+    int status = -1;
 
+    if (listener_init(&run.ear, model, err) != 0)
+        return NULL;
+    run.forward = forward_create(model, kernels, team, &options, err);
+    c = run.forward != NULL ? calibration_alloc(g, err) : NULL;
+    if (c == NULL)
+        goto done;
+    c->triangle = c->own = calloc(calibration_triangle_offset(g, g->n_layers, 0), sizeof *c->own);
+    run.stream = malloc((size_t)set->n_tokens * g->d_model * sizeof *run.stream);
+    run.before = malloc((size_t)CALIBRATION_BATCH * g->d_model * sizeof *run.before);
+    if (c->own == NULL || run.stream == NULL || run.before == NULL) {
+        err_set(err, ERR_MEMORY, "calibration: out of memory for %u tokens", set->n_tokens);
+        goto done;
+    }
     c->n_tokens = set->n_tokens;
     c->text = set->hash;
-    for (size_t i = 0; i < n_sums; i++)
-        c->mean_square[i] = (float)(ear.sums[i] / (double)set->n_tokens);
-    for (uint32_t u = 0; u < 2 * g->n_layers; u++)
-        c->influence[u] /= (double)set->n_tokens;
-    goto done;
-
-undo:
-    calibration_destroy(c);
-    c = NULL;
+    forward_listen(run.forward, hear, &run.ear);
+    status = run_text(&run, c, err);
 done:
-    forward_destroy(forward);
-    free(ear.middle);
-    free(ear.sums);
+    if (status != 0) {
+        calibration_destroy(c);
+        c = NULL;
+    }
+    forward_destroy(run.forward);
+    listener_fini(&run.ear);
+    free(run.before);
+    free(run.stream);
     return c;
 }
 
@@ -285,7 +381,53 @@ const float *calibration_mean_square(const struct calibration *c, uint32_t layer
                                      enum linear_site site)
 {
     assert(layer < c->geometry.n_layers && (int)site >= 0 && site < N_LINEAR_SITES);
-    return c->mean_square + site_offset(&c->geometry, layer, (int)site);
+    return c->mean_square + calibration_site_offset(&c->geometry, layer, (int)site);
+}
+
+const float *calibration_mean(const struct calibration *c, uint32_t layer, enum linear_site site)
+{
+    assert(layer < c->geometry.n_layers && (int)site >= 0 && site < N_LINEAR_SITES);
+    return c->mean + calibration_site_offset(&c->geometry, layer, (int)site);
+}
+
+/* The triangles of a layer are what they were when it was summed up: looked at once. */
+static int check_layer(const struct calibration *c, uint32_t layer, struct err *err)
+{
+    const struct geometry *g = &c->geometry;
+
+    if (atomic_load(&c->is_checked[layer]))
+        return 0;
+    struct hash256 sum = sha256_of(c->triangle + calibration_triangle_offset(g, layer, 0),
+                                   calibration_triangle_offset(g, 1, 0) * sizeof *c->triangle);
+    if (memcmp(&sum, &c->layer_sum[layer], sizeof sum) != 0) {
+        err_set(err, ERR_DATA,
+                "%s is damaged (layer %u has another sum); "
+                "remove it to calibrate again",
+                c->path, layer);
+        return -1;
+    }
+    atomic_store(&c->is_checked[layer], true);
+    return 0;
+}
+
+int calibration_hessian(const struct calibration *c, uint32_t layer, enum linear_site site,
+                        size_t n, double *square, struct err *err)
+{
+    assert(layer < c->geometry.n_layers && (int)site >= 0 && site < N_LINEAR_SITES);
+    assert(n <= calibration_site_size(&c->geometry, (int)site));
+    if (check_layer(c, layer, err) != 0)
+        return -1;
+    hessian_unpack(c->triangle + calibration_triangle_offset(&c->geometry, layer, (int)site), n,
+                   square);
+    return 0;
+}
+
+int calibration_verify(const struct calibration *c, struct err *err)
+{
+    for (uint32_t l = 0; l < c->geometry.n_layers; l++)
+        if (check_layer(c, l, err) != 0)
+            return -1;
+    return 0;
 }
 
 uint64_t calibration_n_tokens(const struct calibration *c)
@@ -306,7 +448,7 @@ struct hash256 calibration_hash(const struct calibration *c)
 
     assert(c->named);
     sha256_init(&sha);
-    sha256_update(&sha, magic, sizeof magic);
+    sha256_update(&sha, calibration_magic, sizeof calibration_magic);
     sha256_update(&sha, &version, sizeof version);
     sha256_update(&sha, c->parent.bytes, sizeof c->parent.bytes);
     sha256_update(&sha, c->text.bytes, sizeof c->text.bytes);
@@ -315,132 +457,10 @@ struct hash256 calibration_hash(const struct calibration *c)
 
 struct hash256 calibration_values_hash(const struct calibration *c)
 {
-    return sha256_of(c->mean_square, n_means(&c->geometry) * sizeof *c->mean_square);
-}
-
-/* --- the file --------------------------------------------------------------------------------- */
-
-static struct file_head head_of(const struct geometry *g, const struct hash256 *parent)
-{
-    struct file_head head = {.version = CALIBRATION_VERSION,
-                             .n_layers = g->n_layers,
-                             .d_model = g->d_model,
-                             .n_heads = g->n_heads,
-                             .n_kv_heads = g->n_kv_heads,
-                             .head_dim = g->head_dim,
-                             .d_ff = g->d_ff};
-
-    memcpy(head.magic, magic, sizeof magic);
-    memcpy(head.parent, parent->bytes, sizeof head.parent);
-    return head;
-}
-
-int calibration_save(const struct calibration *c, const char *path, struct err *err)
-{
-    size_t influence_bytes = 2 * (size_t)c->geometry.n_layers * sizeof *c->influence;
-    size_t mean_bytes = n_means(&c->geometry) * sizeof *c->mean_square;
-    struct file_head head = head_of(&c->geometry, &c->parent);
-    struct file_draft draft;
     struct sha256 sha;
 
-    assert(c->named);
-    head.n_tokens = c->n_tokens;
-    memcpy(head.text, c->text.bytes, sizeof head.text);
     sha256_init(&sha);
-    sha256_update(&sha, &head, sizeof head);
-    sha256_update(&sha, c->influence, influence_bytes);
-    sha256_update(&sha, c->mean_square, mean_bytes);
-    struct hash256 sum = sha256_final(&sha);
-
-    if (file_draft_open(&draft, path, err) != 0)
-        return -1;
-    fwrite(&head, 1, sizeof head, draft.stream);
-    fwrite(c->influence, 1, influence_bytes, draft.stream);
-    fwrite(c->mean_square, 1, mean_bytes, draft.stream);
-    fwrite(sum.bytes, 1, sizeof sum.bytes, draft.stream);
-    return file_draft_commit(&draft, err);
-}
-
-/* Sizes, version and owner first, then the sum over everything. */
-static int check_file(const struct file_map *map, const char *path, const struct geometry *g,
-                      const struct hash256 *parent, struct file_head *head, struct err *err)
-{
-    size_t want = sizeof *head + 2 * (size_t)g->n_layers * sizeof(double) +
-                  n_means(g) * sizeof(float) + sizeof(struct hash256);
-    struct file_head ours = head_of(g, parent);
-
-    if (map->size < sizeof *head || memcmp(map->data, magic, sizeof magic) != 0) {
-        err_set(err, ERR_DATA, "%s is not a calibration file", path);
-        return -1;
-    }
-    memcpy(head, map->data, sizeof *head);
-    if (head->version != CALIBRATION_VERSION) {
-        err_set(err, ERR_DATA,
-                "%s: calibration version %u, this program knows %d; remove it to "
-                "calibrate again",
-                path, head->version, CALIBRATION_VERSION);
-        return -1;
-    }
-    if (memcmp(head->parent, ours.parent, sizeof ours.parent) != 0 ||
-        memcmp(&head->n_layers, &ours.n_layers, 7 * sizeof(uint32_t)) != 0) {
-        err_set(err, ERR_DATA,
-                "%s was made from another parent model; remove it to calibrate "
-                "again",
-                path);
-        return -1;
-    }
-    struct hash256 sum = {0};
-    if (map->size == want)
-        sum = sha256_of(map->data, map->size - sizeof sum);
-    if (map->size != want ||
-        memcmp(sum.bytes, map->data + map->size - sizeof sum, sizeof sum) != 0) {
-        err_set(err, ERR_DATA,
-                "%s is damaged (%zu bytes, expected %zu with a matching sum); "
-                "remove it to calibrate again",
-                path, map->size, want);
-        return -1;
-    }
-    return 0;
-}
-
-static bool all_sound(const struct calibration *c)
-{
-    for (size_t i = 0; i < n_means(&c->geometry); i++)
-        if (!isfinite(c->mean_square[i]) || c->mean_square[i] < 0)
-            return false;
-    for (uint32_t u = 0; u < 2 * c->geometry.n_layers; u++)
-        if (!isfinite(c->influence[u]))
-            return false;
-    return true;
-}
-
-struct calibration *calibration_load(const char *path, const struct geometry *geometry,
-                                     const struct hash256 *parent, struct err *err)
-{
-    size_t influence_bytes = 2 * (size_t)geometry->n_layers * sizeof(double);
-    struct calibration *c = NULL;
-    struct file_head head;
-    struct file_map map;
-
-    if (file_map_open(&map, path, err) != 0)
-        return NULL;
-    if (check_file(&map, path, geometry, parent, &head, err) != 0)
-        goto done;
-    c = calibration_alloc(geometry, err);
-    if (c == NULL)
-        goto done;
-    c->n_tokens = head.n_tokens;
-    memcpy(c->text.bytes, head.text, sizeof head.text);
-    calibration_name_parent(c, parent);
-    memcpy(c->influence, map.data + sizeof head, influence_bytes);
-    memcpy(c->mean_square, map.data + sizeof head + influence_bytes,
-           n_means(geometry) * sizeof *c->mean_square);
-    if (head.n_tokens == 0 || !all_sound(c)) {
-        err_set(err, ERR_DATA, "%s holds figures that cannot be", path);
-        calibration_destroy(c);
-        c = NULL;
-    }
-done:
-    file_map_close(&map);
-    return c;
+    sha256_update(&sha, c->mean, calibration_n_means(&c->geometry) * sizeof *c->mean);
+    sha256_update(&sha, c->layer_sum, c->geometry.n_layers * sizeof *c->layer_sum);
+    return sha256_final(&sha);
 }

@@ -1,12 +1,22 @@
 /* calibration.h - what the parent's linear inputs look like on the calibration text.
- * Per layer and site (inputs of qkv, o, gate/up, down): the mean square of each input channel, that
- * is diag(X X') / N, in double sums.  This first form keeps the diagonal only; the full Hessian
- * takes its place in the same file with a new version number.  One pass over the text, once per
- * parent and text; deterministic.
+ * Per layer and site (inputs of qkv, o, gate/up, down): the second moments H = X X' / N and the
+ * mean of the inputs, in double sums (hessian.h), and how much each unit changes the residual
+ * stream. One run over the text, once per parent and text; deterministic for a processor, with any
+ * number of threads.
  *
- * The file, little-endian:  "KERFCALI" | u32 version, n_layers, d_model, n_heads, n_kv_heads,
- *   head_dim, d_ff, 0 | u64 n_tokens | parent[32] | text[32] | f64 influence[2 * n_layers] |
- *   f32 mean square [layer][site][n_in of the site] | SHA-256 of all of it */
+ * The run goes layer by layer: all tokens through one layer, then through the next.  So the sums of
+ * one layer are in memory at a time, beside the residual stream of the text (n_tokens x d_model
+ * floats) and what is kept of the layers that are done (a quarter of their sums).
+ *
+ * The file, little-endian:
+ *   "KERFCALI" | u32 version, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, 0 |
+ *   u64 n_tokens | parent[32] | text[32] | f64 influence[2 * n_layers] |
+ *   f32 mean[layer][site][n_in of the site] | f32 mean square, likewise (the diagonals of H) |
+ *   SHA-256 of each layer's triangles [n_layers] | SHA-256 of all of it so far |
+ *   zeros up to a multiple of 64 | f32 lower triangle of H by rows [layer][site]
+ * It is mapped: the part up to the second sum (a few hundred KB) is read and checked on load, the
+ * triangles of a layer are checked when they are first asked for.  A reader touches the layers it
+ * works on and no others. */
 #ifndef KERF_CALIBRATION_H
 #define KERF_CALIBRATION_H
 
@@ -32,11 +42,19 @@ struct calibration *calibration_of_parent(struct parent *parent, const struct ke
 void calibration_name_parent(struct calibration *calibration, const struct hash256 *parent);
 void calibration_destroy(struct calibration *calibration); /* NULL is fine */
 
-/* Mean squared input, [n_in of that site]; d_model, n_heads*hd, d_model, d_ff values.  Zeros for a
- * unit that the parent does not have; in a parent whose unit is narrower than its geometry only
- * the first values count. */
+/* Mean squared input, [n_in of that site]; d_model, n_heads*hd, d_model, d_ff values: the diagonal
+ * of H.  Zeros for a unit that the parent does not have; in a parent whose unit is narrower than
+ * its geometry only the first values count. */
 const float *calibration_mean_square(const struct calibration *calibration, uint32_t layer,
                                      enum linear_site site);
+/* Mean input, likewise. */
+const float *calibration_mean(const struct calibration *calibration, uint32_t layer,
+                              enum linear_site site);
+/* H of the first `n` inputs of a site (at most its n_in): square[n][n], symmetric, not damped; the
+ * caller's memory.  ERR_DATA when the layer is damaged in the file.  Calls may come from several
+ * threads. */
+int calibration_hessian(const struct calibration *calibration, uint32_t layer,
+                        enum linear_site site, size_t n, double *square, struct err *err);
 uint64_t calibration_n_tokens(const struct calibration *calibration);
 /* How much of the residual stream a unit changes: 1 - cosine(input, output), mean over tokens
  * (block influence, ShortGPT); unit = 2 * layer (+ 1 for the FFN).  0 for a unit that is not there.
@@ -48,9 +66,12 @@ struct hash256 calibration_hash(const struct calibration *calibration);
 /* SHA-256 over the figures themselves, which may differ in the last bits between kernel sets. */
 struct hash256 calibration_values_hash(const struct calibration *calibration);
 
-/* Atomic file; load checks magic, version, sizes, hash and that it belongs to `parent`. */
+/* Atomic file; load checks magic, version, sizes, that it belongs to `parent`, and the sum of
+ * everything but the triangles. */
 int calibration_save(const struct calibration *calibration, const char *path, struct err *err);
 struct calibration *calibration_load(const char *path, const struct geometry *geometry,
                                      const struct hash256 *parent, struct err *err);
+/* The sums of all layers: reads the whole file. */
+int calibration_verify(const struct calibration *calibration, struct err *err);
 
 #endif

@@ -24,16 +24,23 @@ static int32_t tokens[N_TOKENS];
 
 /* What a listener hears when the text is run in other batches than calibration's. */
 struct heard {
-    double sum[3][N_LINEAR_SITES][64];
+    double sum[3][N_LINEAR_SITES][48];
+    double product[3][N_LINEAR_SITES][48 * 48];
 };
+
+static const uint32_t n_in_of[N_LINEAR_SITES] = {24, 48, 24, 40};
 
 static void hear(void *arg, uint32_t layer, enum linear_site site, const float *x,
                  uint32_t n_tokens, uint32_t n_in)
 {
     struct heard *heard = arg;
 
-    for (size_t i = 0; i < (size_t)n_tokens * n_in; i++)
-        heard->sum[layer][site][i % n_in] += (double)x[i] * x[i];
+    for (uint32_t t = 0; t < n_tokens; t++, x += n_in)
+        for (uint32_t i = 0; i < n_in; i++) {
+            heard->sum[layer][site][i] += (double)x[i];
+            for (uint32_t j = 0; j < n_in; j++)
+                heard->product[layer][site][i * n_in + j] += (double)x[i] * x[j];
+        }
 }
 
 static void run_in_small_batches(const struct model *model, struct team *team, struct heard *heard)
@@ -54,19 +61,41 @@ static void run_in_small_batches(const struct model *model, struct team *team, s
     forward_destroy(forward);
 }
 
-static void check_means(const struct calibration *c, const struct heard *heard)
+/* The largest difference from what was heard, relative to the size of the inputs. */
+static void check_moments(const struct calibration *c, const struct heard *heard)
 {
-    static const uint32_t n_in[N_LINEAR_SITES] = {24, 48, 24, 40};
-    double worst = 0;
+    double worst_square = 0, worst_mean = 0, worst = 0, h[48 * 48];
+    bool read = true, diagonal = true;
 
     for (uint32_t l = 0; l < 3; l++)
-        for (int s = 0; s < N_LINEAR_SITES; s++)
-            for (uint32_t i = 0; i < n_in[s]; i++) {
-                double want = heard->sum[l][s][i] / N_TOKENS;
-                double got = calibration_mean_square(c, l, (enum linear_site)s)[i];
-                worst = fmax(worst, fabs(got - want) / (want + 1e-12));
+        for (int s = 0; s < N_LINEAR_SITES; s++) {
+            uint32_t n = n_in_of[s];
+            const double *product = heard->product[l][s];
+            const float *square = calibration_mean_square(c, l, (enum linear_site)s);
+            const float *mean = calibration_mean(c, l, (enum linear_site)s);
+            read = read && calibration_hessian(c, l, (enum linear_site)s, n, h, NULL) == 0;
+            for (uint32_t i = 0; i < n; i++) {
+                double own = product[i * n + i] / N_TOKENS;
+                worst_square = fmax(worst_square, fabs(square[i] - own) / own);
+                worst_mean =
+                    fmax(worst_mean, fabs(mean[i] - heard->sum[l][s][i] / N_TOKENS) / sqrt(own));
+                diagonal = diagonal && h[i * n + i] == (double)square[i];
+                for (uint32_t j = 0; j < n; j++) {
+                    double size = sqrt(own * product[j * n + j] / N_TOKENS);
+                    worst = fmax(worst, fabs(h[i * n + j] - product[i * n + j] / N_TOKENS) / size);
+                }
             }
-    near(worst, 0, 1e-4, "mean squares are those of a run in other batches");
+        }
+    near(worst_square, 0, 1e-4, "mean squares are those of a run in other batches");
+    near(worst_mean, 0, 1e-4, "so are the means");
+    ok(read, "every Hessian is there");
+    near(worst, 0, 1e-4, "and is that of all pairs of inputs");
+    ok(diagonal, "with the mean squares on its diagonal");
+    double part[9];
+    calibration_hessian(c, 1, SITE_DOWN, 40, h, NULL);
+    calibration_hessian(c, 1, SITE_DOWN, 3, part, NULL);
+    ok(part[1] == h[1] && part[5] == h[42] && part[8] == h[82],
+       "the first few inputs alone have its first block");
 }
 
 /* Influence of the parts of layer 1, from streams taken with models that lack them. */
@@ -120,18 +149,28 @@ static void check_influence(const struct calibration *c, const struct model *mod
 static bool same_figures(const struct calibration *a, const struct calibration *b)
 {
     struct hash256 x = calibration_values_hash(a), y = calibration_values_hash(b);
+    double of_a[48 * 48], of_b[48 * 48];
 
+    for (uint32_t l = 0; l < 3; l++)
+        for (int s = 0; s < N_LINEAR_SITES; s++) {
+            uint32_t n = n_in_of[s];
+            if (calibration_hessian(a, l, (enum linear_site)s, n, of_a, NULL) != 0 ||
+                calibration_hessian(b, l, (enum linear_site)s, n, of_b, NULL) != 0 ||
+                memcmp(of_a, of_b, n * n * sizeof *of_a) != 0)
+                return false;
+        }
     for (uint32_t u = 0; u < 6; u++)
         if (calibration_influence(a, u) != calibration_influence(b, u))
             return false;
     return memcmp(&x, &y, sizeof x) == 0 && calibration_n_tokens(a) == calibration_n_tokens(b);
 }
 
-/* Every byte of a saved file counts, and so does every missing one. */
+/* Every byte of a saved file counts, and so does every missing one: in front of the triangles on
+ * load, in them when they are verified. */
 static void check_damage(const char *path, const struct geometry *g, const struct hash256 *parent)
 {
     char broken[512];
-    size_t n_bytes, n_taken = 0, n_named = 0, n_tried = 0;
+    size_t n_bytes, n_taken = 0, n_named = 0, n_late = 0, n_tried = 0;
     char *data = file_read(path, 1 << 20, &n_bytes, NULL);
     struct err err;
 
@@ -141,12 +180,14 @@ static void check_damage(const char *path, const struct geometry *g, const struc
         file_replace(broken, data, n_bytes, NULL);
         data[at] ^= 1;
         struct calibration *c = calibration_load(broken, g, parent, &err);
-        n_taken += c != NULL;
+        n_late += c != NULL;
+        n_taken += c != NULL && calibration_verify(c, &err) == 0;
         n_named += strstr(err.text, "broken") != NULL && err.code == ERR_DATA;
         n_tried++;
         calibration_destroy(c);
     }
     ok(n_taken == 0 && n_named == n_tried, "a flipped bit is found wherever it is");
+    ok(n_late > 0 && n_late < n_tried, "in a triangle not before that is looked at");
     n_taken = 0;
     for (size_t length = 0; length < n_bytes; length += 97) {
         file_replace(broken, data, length, NULL);
@@ -155,6 +196,36 @@ static void check_damage(const char *path, const struct geometry *g, const struc
         calibration_destroy(c);
     }
     ok(n_taken == 0, "a torn file is refused");
+    free(data);
+}
+
+/* One layer is hurt: it is not read, the others are. */
+static void check_one_layer(const char *path, const struct geometry *g,
+                            const struct hash256 *parent)
+{
+    char broken[512];
+    size_t n_bytes;
+    double h[48 * 48];
+    char *data = file_read(path, 1 << 20, &n_bytes, NULL);
+    struct err err = {0};
+
+    folder_path(folder, "broken", broken);
+    data[n_bytes - 5] ^= 1;
+    file_replace(broken, data, n_bytes, NULL);
+    struct calibration *c = calibration_load(broken, g, parent, &err);
+    ok(c != NULL && calibration_hessian(c, 1, SITE_DOWN, 40, h, &err) == 0 &&
+           calibration_hessian(c, 2, SITE_QKV, 24, h, &err) != 0 && err.code == ERR_DATA &&
+           strstr(err.text, "layer 2") != NULL && strstr(err.text, "remove it") != NULL,
+       "a damaged layer is refused by name, the others can be read");
+    calibration_destroy(c);
+
+    /* What the version before this one wrote. */
+    data[n_bytes - 5] ^= 1;
+    data[8] = 1;
+    file_replace(broken, data, n_bytes, NULL);
+    ok(calibration_load(broken, g, parent, &err) == NULL && err.code == ERR_DATA &&
+           strstr(err.text, "version 1") != NULL && strstr(err.text, "remove it") != NULL,
+       "an older file is refused with what to do about it");
     free(data);
 }
 
@@ -187,6 +258,7 @@ static void check_file(const struct calibration *c, const struct parent *parent,
     ok(calibration_save(c, "/nowhere/at/all", &err) != 0 && err.code == ERR_CREATE,
        "a folder that is not there is ERR_CREATE");
     check_damage(path, g, hash);
+    check_one_layer(path, g, hash);
 }
 
 int main(void)
@@ -213,7 +285,7 @@ int main(void)
         return tap_done();
     ok(calibration_n_tokens(c) == N_TOKENS, "on every token of the text");
     run_in_small_batches(&fixture->model, one, heard);
-    check_means(c, heard);
+    check_moments(c, heard);
     check_influence(c, &fixture->model, one);
 
     struct calibration *twice = calibration_of_parent(parent, kernels_reference(), two, &set, &err);
