@@ -149,7 +149,8 @@ static void put_f32(struct keys *k, const char *name, float value)
         k->status = gguf_put_f32(k->writer, key, value, k->err);
 }
 
-/* One number under `llama`, an array with an entry a layer under `deci`. */
+/* One number under `llama`, an array with an entry a layer under `deci`: of signed words, since
+ * older loaders (llama.cpp of February 2025) refuse arrays of unsigned ones. */
 static void put_per_layer(struct keys *k, const char *name, const uint32_t *values, uint32_t n)
 {
     char key[96];
@@ -160,7 +161,7 @@ static void put_per_layer(struct keys *k, const char *name, const uint32_t *valu
     }
     snprintf(key, sizeof key, "%s.%s", k->arch, name);
     if (k->status == 0)
-        k->status = gguf_put_u32_array(k->writer, key, values, n, k->err);
+        k->status = gguf_put_i32_array(k->writer, key, (const int32_t *)values, n, k->err);
 }
 
 static void put_text(struct keys *k, const char *key, const char *value)

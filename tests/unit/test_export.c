@@ -146,6 +146,19 @@ static void check_deci(void)
                 number_at(gguf, "deci.attention.head_count_kv", l) == want[1][l] &&
                 number_at(gguf, "deci.feed_forward_length", l) == want[2][l];
     ok(right, "as architecture deci with a number for each layer");
+    right = true;
+    for (int i = 0; i < 3; i++) {
+        static const char *const keys[3] = {"deci.attention.head_count",
+                                            "deci.attention.head_count_kv",
+                                            "deci.feed_forward_length"};
+        const void *data;
+        uint32_t type, element = GGUF_U32;
+        size_t n_bytes;
+        if (gguf_raw_value(gguf, keys[i], &type, &data, &n_bytes) == 0 && n_bytes > sizeof element)
+            memcpy(&element, data, sizeof element);
+        right = right && element == GGUF_I32;
+    }
+    ok(right, "in signed words, which older loaders take too");
     ok(gguf_tensor_find(gguf, "blk.1.attn_norm.weight") == NULL &&
            gguf_tensor_find(gguf, "blk.1.attn_q.weight") == NULL,
        "a layer without attention has none of its tensors");
