@@ -156,6 +156,45 @@ int linalg_invert_spd(size_t n, double *a, struct err *err)
     return 0;
 }
 
+static void reverse(double *x, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++) {
+        double swap = x[i];
+        x[i] = x[n - 1 - i];
+        x[n - 1 - i] = swap;
+    }
+}
+
+/* With rows and columns in reverse order A is the reversed array, and its Cholesky factor G is V
+ * reversed but for the lengths of V's columns: G = J V sqrt(D) J. */
+int linalg_factor_vdv(size_t n, double *a, struct err *err)
+{
+    const int size = int_of(n);
+    int info = 0;
+
+    if (n == 0)
+        return 0;
+    reverse(a, n * n);
+    /* Columns of G to Fortran are rows here, which is where columns of V are wanted. */
+    LAPACK_dpotrf("L", &size, a, &size, &info);
+    reverse(a, n * n);
+    if (info > 0) {
+        err_set(err, ERR_DATA, "matrix of %d rows is not positive definite (pivot %d)", size, info);
+        return -1;
+    }
+    for (size_t j = 0; j < n; j++) {
+        double *row = a + j * n, length = row[j];
+        row[j] = length * length;
+        for (size_t k = 0; k < j; k++)
+            row[k] /= length;
+        if (!all_finite(row, j + 1)) {
+            err_set(err, ERR_DATA, "matrix of %d rows has no finite factor", size);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* The state of one non-negative least squares problem.  Columns have unit length, so that one
  * tolerance fits all; a zero column stays out.  Invariant: x[j] > 0 only where in_set[j]. */
 struct nnls {

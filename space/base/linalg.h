@@ -37,6 +37,12 @@ int linalg_solve_spd_rows(size_t n, double *a, size_t n_rows, double *b, struct 
  * above. */
 int linalg_invert_spd(size_t n, double *a, struct err *err);
 
+/* A = V D V' for symmetric positive definite A[n][n], V unit upper triangular, D diagonal: what each
+ * variable owes to the ones before it (column j of V) and what it has of its own (D_j).  Of
+ * A the lower triangle is read and overwritten: row j holds V_kj for k < j, then D_j.  Errors as
+ * above; A is spoilt then. */
+int linalg_factor_vdv(size_t n, double *a, struct err *err);
+
 /* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems,
  * 1974).  A and b are not changed.  ERR_DATA when a value is not finite; x is written only on
  * success. */

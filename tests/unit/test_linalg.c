@@ -215,6 +215,38 @@ static void test_inverse(void)
        "and its equations are not solved");
 }
 
+static void test_vdv(void)
+{
+    struct rng rng = rng_make(12, 1);
+    struct err err = {0};
+
+    for (size_t n = 1; n <= 70; n += 23) {
+        double *a = malloc(n * n * sizeof *a), *f = malloc(n * n * sizeof *f), worst = 0;
+        bool positive = true;
+        fill_spd(&rng, n, a);
+        memcpy(f, a, n * n * sizeof *a);
+        int result = linalg_factor_vdv(n, f, &err);
+        for (size_t i = 0; i < n; i++) {
+            positive = positive && f[i * n + i] > 0;
+            for (size_t k = 0; k <= i; k++) {
+                double sum = 0; /* of V_ij D_j V_kj over j >= i >= k */
+                for (size_t j = i; j < n; j++)
+                    sum += (j == i ? 1 : f[j * n + i]) * f[j * n + j] * (j == k ? 1 : f[j * n + k]);
+                worst = fmax(worst, fabs(sum - a[i * n + k]));
+            }
+        }
+        ok(result == 0 && positive, "%zu variables are factored", n);
+        near(worst, 0, 1e-10, "V D V' is the matrix again");
+        free(a);
+        free(f);
+    }
+    double not_definite[] = {1, 2, 2, 1}, hole[] = {1, NAN, NAN, 1}, corner[] = {NAN, 0, 0, 1};
+    ok(linalg_factor_vdv(2, not_definite, &err) == -1 && err.code == ERR_DATA,
+       "a matrix that is not positive definite has no such factor");
+    ok(linalg_factor_vdv(2, hole, &err) == -1 && err.code == ERR_DATA, "nor has a NaN");
+    ok(linalg_factor_vdv(2, corner, &err) == -1 && err.code == ERR_DATA, "wherever it stands");
+}
+
 static double residual2(size_t m, size_t n, const double *a, const double *b, const double *x)
 {
     double sum = 0;
@@ -359,6 +391,7 @@ int main(void)
     test_solve();
     test_dgemm();
     test_inverse();
+    test_vdv();
     test_nnls();
     test_nnls_edges();
     return tap_done();
