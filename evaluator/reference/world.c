@@ -57,7 +57,8 @@ static const unsigned shares[WORLD_N_TASKS] = {
 #define ECHO_SHARE 5
 #define ECHO_BYTES 800
 
-static void document_write(struct pen *pen, const struct world *world)
+/* A task by its share, or WORLD_N_TASKS for rhymes and scenes. */
+static unsigned task_draw(struct pen *pen)
 {
     unsigned total = SHARE_OTHERS, task = 0;
     for (unsigned t = 0; t < WORLD_N_TASKS; t++)
@@ -65,6 +66,11 @@ static void document_write(struct pen *pen, const struct world *world)
     size_t at = pen_pick(pen, total);
     for (; task < WORLD_N_TASKS && at >= shares[task]; task++)
         at -= shares[task];
+    return task;
+}
+
+static void document_write(struct pen *pen, const struct world *world, unsigned task)
+{
     switch (task) {
     case WORLD_COREFERENCE:
         coreference_exercise(pen);
@@ -98,10 +104,16 @@ static void document_write(struct pen *pen, const struct world *world)
 size_t world_document(const struct world *world, uint64_t seed, uint64_t index, bool marked,
                       char text[WORLD_TEXT_ROOM])
 {
+    return world_document_of(world, WORLD_N_TASKS, seed, index, marked, text);
+}
+
+size_t world_document_of(const struct world *world, enum world_task only, uint64_t seed,
+                         uint64_t index, bool marked, char text[WORLD_TEXT_ROOM])
+{
     struct pen pen;
     pen_init(&pen, text, rng_make(seed, index), WORLD_TRAIN);
     pen.marked = marked;
-    document_write(&pen, world);
+    document_write(&pen, world, only != WORLD_N_TASKS ? only : task_draw(&pen));
     pen_new_line(&pen);
     if (pen.n < ECHO_BYTES && pen_chance(&pen, ECHO_SHARE))
         pen_echo(&pen);

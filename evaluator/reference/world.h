@@ -63,6 +63,9 @@ int world_task_n_choices(enum world_task task);
  * With `marked`, the syllables of names are held apart by WORD_SYLLABLE_MARK. */
 size_t world_document(const struct world *world, uint64_t seed, uint64_t index, bool marked,
                       char text[WORLD_TEXT_ROOM]);
+/* The same, of one task only; WORLD_N_TASKS for all kinds by their shares. */
+size_t world_document_of(const struct world *world, enum world_task only, uint64_t seed,
+                         uint64_t index, bool marked, char text[WORLD_TEXT_ROOM]);
 
 /* `n` distinct items of the test split; answers in all positions equally often. */
 void world_items(const struct world *world, enum world_task task, size_t n,

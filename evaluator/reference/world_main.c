@@ -3,7 +3,9 @@
  *
  *     kerf_world vocab OUT                         the vocabulary, a GGUF file without tensors
  *     kerf_world texts DIR                         calibration.txt, heldout.txt, tasks/NAME.jsonl
- *     kerf_world tokens N OUT [--seed S]           N training tokens, u16 little-endian
+ *     kerf_world tokens KIND N OUT [--seed S]      N training tokens, u16 little-endian, of KIND:
+ *                                                  all, the name of a task, or drills, the first
+ *                                                  lessons (world_drill.h)
  *     kerf_world items OUT                         the task items as tokens, for the trainer
  *     kerf_world show N                            N training documents, for reading
  *
@@ -14,6 +16,7 @@
  *     u16 tokens[context + choice]           (the context begins with <s>) */
 #include "evaluator/reference/tokenizer_train.h"
 #include "evaluator/reference/world.h"
+#include "evaluator/reference/world_drill.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/rng.h"
@@ -24,9 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_PIECES   1536
-#define N_ITEMS    600
-#define TEXT_BYTES (256u << 10)
+#define N_PIECES        1536
+#define N_ITEMS         600
+#define TEXT_BYTES      (256u << 10)
+#define CHUNK_OF_DRILLS 1024
 
 /* Streams of documents (1 is the vocabulary's); training takes any seed from SEED_TRAINING on. */
 enum { SEED_CALIBRATION = 2, SEED_HELD_OUT = 3, SEED_TRAINING = 1000 };
@@ -98,8 +102,8 @@ static int command_texts(const struct world *world, const char *folder, struct e
 
 /* ---- token files ---- */
 
-static int tokens_write(const struct world *world, struct vocabulary *v, uint64_t n_tokens,
-                        uint64_t seed, FILE *stream)
+static int tokens_write(const struct world *world, struct vocabulary *v, enum world_task only,
+                        uint64_t n_tokens, uint64_t seed, FILE *stream)
 {
     static uint16_t tokens[4 * 4 * WORLD_TEXT_ROOM + 8];
     static char chunk[4 * WORLD_TEXT_ROOM];
@@ -110,7 +114,7 @@ static int tokens_write(const struct world *world, struct vocabulary *v, uint64_
         for (size_t i = 0; i < n_documents; i++) {
             if (i > 0)
                 chunk[at++] = ' ';
-            at += world_document(world, seed, document++, false, chunk + at);
+            at += world_document_of(world, only, seed, document++, false, chunk + at);
         }
         tokens[0] = PIECE_BOS;
         uint64_t n = 1 + vocabulary_encode(v, chunk, tokens + 1);
@@ -123,17 +127,52 @@ static int tokens_write(const struct world *world, struct vocabulary *v, uint64_
     return 0;
 }
 
-static int command_tokens(const struct world *world, uint64_t n_tokens, const char *path,
-                          uint64_t seed, struct err *err)
+/* Chunks of <s> and drills, as long as a chunk of text is at most. */
+static int drills_write(struct vocabulary *v, uint64_t n_tokens, uint64_t seed, FILE *stream)
 {
-    struct vocabulary *v = world_vocabulary(world, err);
+    uint16_t chunk[CHUNK_OF_DRILLS];
+    for (uint64_t i = 0, n; n_tokens > 0; i++, n_tokens -= n) {
+        struct rng rng = rng_make(seed, i);
+        n = n_tokens < CHUNK_OF_DRILLS ? n_tokens : CHUNK_OF_DRILLS;
+        chunk[0] = PIECE_BOS;
+        drill_write(&rng, vocabulary_size(v), chunk + 1, n - 1);
+        if (fwrite(chunk, sizeof chunk[0], n, stream) != n)
+            return -1;
+    }
+    return 0;
+}
+
+/* A task by its name, WORLD_N_TASKS for "all", -1 for anything else. */
+static int kind_of(const char *name)
+{
+    int task = 0;
+    if (strcmp(name, "all") == 0)
+        return WORLD_N_TASKS;
+    while (task < WORLD_N_TASKS && strcmp(name, world_task_name((enum world_task)task)) != 0)
+        task++;
+    return task < WORLD_N_TASKS ? task : -1;
+}
+
+static int command_tokens(const struct world *world, const char *kind, uint64_t n_tokens,
+                          const char *path, uint64_t seed, struct err *err)
+{
+    bool drills = strcmp(kind, "drills") == 0;
+    int only = kind_of(kind), status = -1;
     struct file_draft draft;
-    int status = -1;
+    if (!drills && only < 0) {
+        err_set(err, ERR_USAGE, "tokens of '%s': kinds are all, drills and the names of the tasks",
+                kind);
+        return -1;
+    }
+    struct vocabulary *v = world_vocabulary(world, err);
     if (v == NULL)
         return -1;
     if (file_draft_open(&draft, path, err) != 0)
         goto done;
-    if (tokens_write(world, v, n_tokens, SEED_TRAINING + seed, draft.stream) != 0) {
+    seed += SEED_TRAINING;
+    status = drills ? drills_write(v, n_tokens, seed, draft.stream)
+                    : tokens_write(world, v, (enum world_task)only, n_tokens, seed, draft.stream);
+    if (status != 0) {
         err_set_errno(err, errno, "%s", path);
         file_draft_discard(&draft);
         goto done;
@@ -204,9 +243,9 @@ static int command_show(const struct world *world, uint64_t n)
 
 static int usage(void)
 {
-    fputs(
-        "usage: kerf_world vocab OUT | texts DIR | tokens N OUT [--seed S] | items OUT | show N\n",
-        stderr);
+    fputs("usage: kerf_world vocab OUT | texts DIR | tokens KIND N OUT [--seed S] | items OUT | "
+          "show N\n",
+          stderr);
     return err_exit_status(ERR_USAGE);
 }
 
@@ -224,7 +263,7 @@ int main(int argc, char **argv)
     uint64_t n = 0, seed = 0;
     int status = -1;
     const char *command = argc > 1 ? argv[1] : "";
-    bool seeded = argc == 6 && strcmp(argv[4], "--seed") == 0 && number_parse(argv[5], &seed);
+    bool seeded = argc == 7 && strcmp(argv[5], "--seed") == 0 && number_parse(argv[6], &seed);
     struct world *world = world_create(&err);
     if (world == NULL) {
         fprintf(stderr, "kerf_world: %s\n", err.text);
@@ -238,8 +277,8 @@ int main(int argc, char **argv)
         status = command_items(world, argv[2], &err);
     else if (strcmp(command, "show") == 0 && argc == 3 && number_parse(argv[2], &n))
         status = command_show(world, n);
-    else if (strcmp(command, "tokens") == 0 && (argc == 4 || seeded) && number_parse(argv[2], &n))
-        status = command_tokens(world, n, argv[3], seed, &err);
+    else if (strcmp(command, "tokens") == 0 && (argc == 5 || seeded) && number_parse(argv[3], &n))
+        status = command_tokens(world, argv[2], n, argv[4], seed, &err);
     else
         status = usage();
     if (status < 0) {

@@ -6,9 +6,11 @@
 #include "evaluator/formats/gguf.h"
 #include "evaluator/reference/tokenizer_train.h"
 #include "evaluator/reference/world.h"
+#include "evaluator/reference/world_drill.h"
 #include "evaluator/reference/world_words.h"
 #include "evaluator/tokenizer.h"
 #include "space/base/err.h"
+#include "space/base/rng.h"
 #include "tests/tap.h"
 
 #include <ctype.h>
@@ -531,6 +533,36 @@ static void vocabulary_check(const struct world *world, const struct world_item 
     vocabulary_destroy(v);
 }
 
+/* The share of pieces that followed the same piece before: what looking back can know. */
+static double known_share(const uint16_t *tokens, size_t n)
+{
+    size_t known = 0;
+    for (size_t i = 1; i < n; i++) {
+        size_t k = i - 1;
+        while (k > 0 && !(tokens[k - 1] == tokens[i - 1] && tokens[k] == tokens[i]))
+            k--;
+        known += k > 0;
+    }
+    return (double)known / (double)n;
+}
+
+static void drills_check(void)
+{
+    enum { N = 4096, N_PIECES = 1536 };
+    uint16_t tokens[2][N];
+    bool in_range = true;
+    for (int i = 0; i < 2; i++) {
+        struct rng rng = rng_make(3, 4);
+        drill_write(&rng, N_PIECES, tokens[i], N);
+    }
+    for (size_t i = 0; i < N; i++)
+        in_range &= tokens[0][i] >= PIECE_FIRST_MERGE && tokens[0][i] < N_PIECES;
+    double share = known_share(tokens[0], N);
+    ok(memcmp(tokens[0], tokens[1], sizeof tokens[0]) == 0, "drills follow from their seed");
+    ok(in_range, "drills are of the vocabulary's own pieces");
+    ok(share > 0.6 && share < 0.95, "most of a drill can be known by looking back (%.2f)", share);
+}
+
 int main(void)
 {
     struct err err = {0};
@@ -575,6 +607,7 @@ int main(void)
     world_document(world, 1000, 78, false, again);
     world_document(world, 1000, 77, false, again);
     is_text(again, once, "a document depends on its seed and index alone");
+    drills_check();
     set_fini(&towns);
     side_fini(&train);
     side_fini(&test);
