@@ -1,6 +1,7 @@
 /* launch.c - the watchdog of mpi.md section 6: start mpirun by the recipe, end it when it does not
  * end by itself, clean up what it leaves, and report what the master's status file says. */
 #include "cluster/leftover.h"
+#include "cluster/mpi_folder.h"
 #include "cluster/run.h"
 #include "cluster/run_status.h"
 #include "space/base/clock.h"
@@ -9,7 +10,6 @@
 #include "space/base/log.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -41,7 +41,7 @@ static void on_stop(int signal)
 struct command_line {
     char *arg[MAX_ARGS];
     int n;
-    char tmp[64], ranks[16], evals[32], time[32], threads[16];
+    char ranks[16], evals[32], time[32], threads[16];
 };
 
 static void add(struct command_line *line, const char *arg)
@@ -53,7 +53,8 @@ static void add(struct command_line *line, const char *arg)
 
 /* Every flag is explained in mpi.md section 2. */
 static void compose(struct command_line *line, const struct study *study,
-                    const struct run_options *options, uint32_t n_ranks, const char *self)
+                    const struct run_options *options, uint32_t n_ranks,
+                    const struct mpi_folder *folder, const char *self)
 {
     static const char *const recipe[] = {"mpirun",
                                          "--enable-recovery",
@@ -76,7 +77,7 @@ static void compose(struct command_line *line, const struct study *study,
                                          NULL};
     for (int i = 0; recipe[i] != NULL; i++)
         add(line, recipe[i]);
-    add(line, line->tmp);
+    add(line, folder->path);
     add(line, "-x");
     add(line, RUN_MARK);
     add(line, "-x");
@@ -200,48 +201,36 @@ static void watch(pid_t pid, const struct study *study)
     }
 }
 
-/* --- clean up --- */
-
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *walk)
-{
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
 int run_launch(const struct study *study, const struct run_options *options, uint32_t n_ranks)
 {
     struct command_line line = {0};
+    struct mpi_folder folder;
     struct sigaction action = {.sa_handler = on_stop};
     char self[STUDY_PATH_MAX];
     pid_t pid;
     int64_t begun = clock_wall_s();
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     self[length > 0 ? length : 0] = '\0';
-    const char *folder = getenv("TMPDIR");
-    /* A path of a socket has room for about a hundred bytes. */
-    bool fits = folder != NULL && folder[0] == '/' && strlen(folder) <= 40;
-    snprintf(line.tmp, sizeof line.tmp, "%s/kerf-mpi.XXXXXX", fits ? folder : "/tmp");
-    if (length <= 0 || mkdtemp(line.tmp) == NULL) {
+    mpi_folder_sweep();
+    if (length <= 0 || mpi_folder_make(&folder) != 0) {
         fprintf(stderr, "kerf: no temporary folder for mpirun: %s\n", strerror(errno));
         return err_exit_status(ERR_CREATE);
     }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    setenv(RUN_MARK, strrchr(line.tmp, '.') + 1, 1);
+    setenv(RUN_MARK, mpi_folder_mark(&folder), 1);
     run_watchdog_tell();
     run_progress_touch(study, 0);
     prepare_environment();
-    compose(&line, study, options, n_ranks, self);
+    compose(&line, study, options, n_ranks, &folder, self);
     int failed = start(&line, &pid);
     if (failed != 0) {
         fprintf(stderr,
                 "kerf: mpirun cannot be started: %s; install openmpi-bin, or leave --ranks "
                 "out to search on this machine alone\n",
                 strerror(failed));
-        rmdir(line.tmp);
+        mpi_folder_remove(&folder);
         return err_exit_status(ERR_RESOURCE);
     }
     watch(pid, study);
@@ -250,7 +239,7 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     unsigned n_left = leftover_kill(RUN_MARK, getenv(RUN_MARK));
     if (n_left > 0)
         log_debug("launch", "ended what mpirun left processes=%u", n_left);
-    nftw(line.tmp, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    mpi_folder_remove(&folder);
     leftover_remove_segments(begun);
 
     struct run_status status;

@@ -48,6 +48,27 @@ struct mark {
     unsigned n_found;
 };
 
+static void mark_init(struct mark *mark, const char *name, const char *value)
+{
+    mark->length = (size_t)snprintf(mark->text, sizeof mark->text, "%s=%s", name, value) + 1;
+    mark->n_found = 0;
+}
+
+static bool find_marked(void *arg, pid_t pid)
+{
+    struct mark *mark = arg;
+    mark->n_found += proc_holds(pid, "environ", mark->text, mark->length);
+    return mark->n_found == 0;
+}
+
+bool leftover_is_alive(const char *name, const char *value)
+{
+    struct mark mark;
+    mark_init(&mark, name, value);
+    each_process(find_marked, &mark);
+    return mark.n_found > 0;
+}
+
 static bool kill_marked(void *arg, pid_t pid)
 {
     struct mark *mark = arg;
@@ -63,7 +84,7 @@ unsigned leftover_kill(const char *name, const char *value)
     struct mark mark;
     unsigned n_first = 0;
     int64_t end = clock_now_ns() + KILL_S * 1000000000ll;
-    mark.length = (size_t)snprintf(mark.text, sizeof mark.text, "%s=%s", name, value) + 1;
+    mark_init(&mark, name, value);
     for (;;) {
         mark.n_found = 0;
         each_process(kill_marked, &mark);

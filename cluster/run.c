@@ -2,6 +2,7 @@
 #include "cluster/journal.h"
 #include "cluster/link.h"
 #include "cluster/master.h"
+#include "cluster/mpi_folder.h"
 #include "cluster/run_status.h"
 #include "cluster/scratch.h"
 #include "cluster/supervisor.h"
@@ -216,6 +217,7 @@ int run_alone(const struct study *study, const struct run_options *options)
     struct session session;
     struct worker worker;
     run_catch_stops();
+    mpi_folder_sweep(); /* an earlier run of the study may have been under mpirun */
     if (link_local_open(&master_link, &worker_link, &err) != 0)
         return fail(&err);
     if (session_open(&session, study, options, master_link, &err) != 0)

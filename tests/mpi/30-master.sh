@@ -71,9 +71,13 @@ is "$(pids_like '*kerf *')" "" "without its watchdog a run ends"
 segments | comm -13 "$folder/segments" - | xargs -r rm -f
 again "watchdog killed"
 
+# A search, with mpirun or without, sweeps away what killed watchdogs left.
+[ -n "$(find "$TMPDIR" -maxdepth 1 -name 'kerf-mpi.*')" ]
+check $? "the killed watchdog left mpirun's folder"
 plan=$(($(n_candidates "$study") + 4))
 begin "$plan"
 ended 0 90 "after all that the same command completes"
+is "$(find "$TMPDIR" -maxdepth 1 -name 'kerf-mpi.*')" "" "no folder of mpirun is left of all the runs"
 is "$(n_candidates "$study")" "$plan" "as many candidates as were planned"
 is "$(dump "$study/archive" candidates | awk '{ print $1 }' | sort | uniq -d)" "" "none twice"
 again "at the end"
