@@ -4,6 +4,7 @@
 #include "cli/reading.h"
 #include "evaluator/kernels/kernels.h"
 #include "latency_model/machine.h"
+#include "latency_model/peer_bench.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/units.h"
@@ -143,6 +144,17 @@ static void check_program(struct findings *findings, const char *name, const cha
     find(findings, FINDING_WARN, name, "not on PATH; %s", remedy);
 }
 
+/* The one that kerf peer would take. */
+static void check_peer(struct findings *findings)
+{
+    char program[PROGRAM_PATH_MAX];
+    struct err err = {0};
+    if (peer_bench_find(NULL, program, &err) == 0)
+        find(findings, FINDING_OK, PEER_BENCH_NAME, "%s", program);
+    else
+        find(findings, FINDING_WARN, PEER_BENCH_NAME, "%s", err.text);
+}
+
 static int run(const struct command *command, int argc, char **argv)
 {
     struct err err = {0};
@@ -159,7 +171,7 @@ static int run(const struct command *command, int argc, char **argv)
     check_kernels(&findings);
     check_disk(&findings, option_text(&options, "study"));
     check_program(&findings, "mpirun", "only kerf search on one machine works without it");
-    check_program(&findings, "llama-bench", "exported candidates will not be timed in it");
+    check_peer(&findings);
     if (findings.format == SHOW_JSON) {
         char *text = cJSON_Print(findings.list);
         if (text != NULL)

@@ -133,4 +133,119 @@ run "$KERF" export -C "$study" @fastest "$folder/fast.gguf"
 is "$status" 0 "the fastest can be exported too"
 [ "$(find "$folder" -maxdepth 1 -name '*.gguf*' | wc -l)" = 3 ]
 check $? "and no draft of a file lies about"
+
+# --- timing it in another engine ---
+
+# Speaks as llama-bench does.  A token takes twice as long as in kerf; prompts take the longer, the
+# faster kerf is with them.
+cat >"$folder/bench" <<'END'
+#!/bin/sh
+model= p=0 n=0 t=0 r=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    -m) model=$2 ;;
+    -p) p=$2 ;;
+    -n) n=$2 ;;
+    -t) t=$2 ;;
+    -r) r=$2 ;;
+    -ngl | -o) ;;
+    *) echo "error: invalid parameter for argument: $1" >&2 && exit 1 ;;
+    esac
+    shift 2
+done
+id=$(basename "$model" .gguf)
+echo "$id $p $n $t $(head -c 4 "$model")" >>"$DIARY"
+case $id in
+${REFUSED:-none})
+    printf 'load: wrong shape\nmain: error: failed to load model\n' >&2
+    exit 3
+    ;;
+esac
+[ -z "${SLOW:-}" ] || sleep 60
+awk -F '\t' -v id="$id" -v p="$p" -v n="$n" -v t="$t" -v r="$r" '
+    NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }
+    $1 == id { ns = n > 0 ? 2e6 * n * $column["tpot_ms_p50"] : 1e9 / $column["ttft_ms_p50"] }
+    END {
+        printf "[ {\"build_commit\": \"abc123\", \"build_number\": 77, \"cpu_info\": \"it\", "
+        printf "\"gpu_info\": \"\", \"n_threads\": %d, \"n_prompt\": %d, \"n_gen\": %d, ", t, p, n
+        for (i = 1; i <= r; i++) printf "%s%.0f", i == 1 ? "\"samples_ns\": [" : ", ", ns
+        print "] } ]"
+    }' "$FRONT"
+END
+chmod +x "$folder/bench"
+export DIARY="$folder/diary" FRONT="$folder/front.tsv"
+unset LLAMA_BENCH
+n_front=$(printf '%s\n' "$ids" | wc -l)
+n_timed=$((n_front < 4 ? n_front : 4))
+# The bench, and no other program, could be found there.
+mkdir "$folder/bin" && ln -s "$folder/bench" "$folder/bin/llama-bench"
+
+run "$KERF" peer -C "$study" --bench "$folder/bench" --members 4 --repeat 3 -o json
+is "$status" 0 "peer" || said
+printf '%s\n' "$out" | json . && is "$(printf '%s\n' "$out" | json 'candidates.#')" "$n_timed" \
+    "times as many members as were asked for"
+is "$(printf '%s\n' "$out" | json n)" "$n_timed" "says how many"
+is "$(printf '%s\n' "$out" | json 'candidates[].id' | sed -n '1p;$p')" \
+    "$(printf '%s\n' "$ids" | sed -n '1p;$p')" "the fastest and the slowest among them"
+is "$(printf '%s\n' "$out" | json spearman.tpot_ms)" 1 "the same ranks correlate"
+is "$(printf '%s\n' "$out" | json spearman.ttft_ms)" -1 "and the opposite ones"
+is "$(printf '%s\n' "$out" | json 'candidates[].tpot_ms.ratio' | awk '$1 < 1.999 || $1 > 2.001')" "" \
+    "ratios are the peer's time over ours"
+is "$(printf '%s\n' "$out" | json peer.build)" "abc123 (77)" "the build is named"
+is "$(sort "$DIARY" | uniq -c | awk '{ print $1, $3 + 0, $4 + 0, $5, $6 }' | sort -u)" \
+    "3 0 4 1 GGUF
+3 32 0 1 GGUF" "each ran three times on each workload of the study, on a GGUF file"
+[ ! -e "$study/peer.tmp" ]
+check $? "none of the files is left"
+
+run env PATH="$folder/bin:$PATH" "$KERF" peer -C "$study" --members 4 --repeat 1
+is "$status" 0 "the program on PATH is found" || said
+like "$out" "rank correlation \(Spearman\) of $n_timed members: decode 1\.000, prefill -1\.000" \
+    "the table ends with the correlation"
+run env LLAMA_BENCH="$folder/bench" "$KERF" peer -C "$study" --members 4 --repeat 1 -o tsv
+is "$status" 0 "so is the one that LLAMA_BENCH names" || said
+is "$(printf '%s\n' "$out" | awk -F '\t' 'NR == 1 { n = NF } NF != n || n < 10')" "" \
+    "tsv has the same columns in every line"
+is "$(printf '%s\n' "$out" | wc -l)" $((n_timed + 1)) "a line each"
+run env LLAMA_BENCH="$folder/bench" "$KERF" doctor
+like "$out" "^ok +llama-bench +$folder/bench" "doctor names it"
+
+fails 69 'llama-bench is not on PATH.*--bench.*LLAMA_BENCH' "no program" \
+    env PATH="$folder/tmp" "$KERF" peer -C "$study"
+fails 69 'LLAMA_BENCH: /none/bench' "a program that is not there" \
+    env LLAMA_BENCH=/none/bench "$KERF" peer -C "$study"
+fails 69 "--bench: $folder/diary" "a file that may not be run" \
+    "$KERF" peer -C "$study" --bench "$folder/diary"
+fails 69 'none of the exported.*left with status 2: ' "a program of another kind" \
+    "$KERF" peer -C "$study" --bench "$(command -v sort)"
+fails 2 '--members: 2 to' "one member has no rank" \
+    "$KERF" peer -C "$study" --bench "$folder/bench" --members 1
+fails 2 '--repeat: 1 to' "no round at all" "$KERF" peer -C "$study" --bench "$folder/bench" --repeat 0
+fails 69 'none of the exported.*status 3: main: error: failed to load model' \
+    "a program that refuses them all" \
+    env REFUSED='*' "$KERF" peer -C "$study" --bench "$folder/bench" --members 2
+run env REFUSED="$id" "$KERF" peer -C "$study" --bench "$folder/bench" --members 4 -o json
+is "$status" 69 "a program that refuses one: no success"
+like "$err" "^kerf: 1 of $n_timed exported members could not be timed: .*status 3" "in one line"
+is "$(printf '%s\n' "$out" | json 'left_out[].id')" "$id" "the one is named"
+is "$(printf '%s\n' "$out" | json n)" $((n_timed - 1)) "and the others are timed"
+
+# Stopped in the middle; what one that was killed has left; two at once.
+mkdir "$study/peer.tmp" && echo old >"$study/peer.tmp/old.gguf"
+: >"$DIARY"
+SLOW=1 "$KERF" peer -C "$study" --bench "$folder/bench" --members 2 >"$folder/slow" 2>&1 </dev/null &
+slow=$!
+wait_for "$DIARY" GGUF 20
+check $? "a slow one is at work" || sed 's/^/# /' "$folder/slow"
+[ ! -e "$study/peer.tmp/old.gguf" ] && [ -n "$(find "$study/peer.tmp" -name '*.gguf')" ]
+check $? "its files are there, older ones are not"
+fails 69 'peer.tmp: another process' "a second one is refused" \
+    "$KERF" peer -C "$study" --bench "$folder/bench"
+[ -n "$(find "$study/peer.tmp" -name '*.gguf')" ]
+check $? "and takes nothing away from the first"
+kill -INT "$slow"
+wait "$slow"
+is $? 75 "stopped, it leaves with 75"
+[ ! -e "$study/peer.tmp" ] && [ -z "$(pids_like '*/bench *')" ]
+check $? "without files and without processes"
 finish

@@ -1,0 +1,73 @@
+#include "cli/exporter.h"
+#include "cluster/scratch.h"
+#include "evaluator/export.h"
+#include "space/base/err.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int check_parent(const struct study *study, struct err *err)
+{
+    struct parent *parent = parent_open(study->model, err);
+    if (parent == NULL)
+        return -1;
+    struct hash256 hash = parent_hash(parent);
+    parent_close(parent);
+    if (memcmp(&hash, &study->parent, sizeof hash) == 0)
+        return 0;
+    err_set(err, ERR_DATA, "%s: not the model this study was searched with; put that file back",
+            study->model);
+    return -1;
+}
+
+int exporter_open(struct exporter *exporter, const struct reading *reading, struct err *err)
+{
+    const struct study *study = &reading->study;
+    char calibration[STUDY_PATH_MAX], store[STUDY_PATH_MAX];
+    memset(exporter, 0, sizeof *exporter);
+    exporter->reading = reading;
+    if (check_parent(study, err) != 0)
+        return -1;
+    return workshop_open(&exporter->shop, study->model, &study->parent,
+                         study_path(study, "tables/calibration.bin", calibration),
+                         scratch_path(study, "store", store), err);
+}
+
+void exporter_close(struct exporter *exporter)
+{
+    workshop_close(&exporter->shop);
+    memset(exporter, 0, sizeof *exporter);
+}
+
+static int write_model(struct exporter *exporter, const struct front_member *member,
+                       const char *details, const char *path, uint64_t *weight_bytes,
+                       struct err *err)
+{
+    const struct study *study = &exporter->reading->study;
+    char candidate[ID128_HEX], owner[HASH256_HEX];
+    id128_hex(member->candidate.id, candidate);
+    hash256_hex(study_hash(study), owner);
+    struct export_note note = {.candidate = candidate, .study = owner, .metrics = details};
+    struct workshop *shop = &exporter->shop;
+    struct model *model = stitch_model(shop->parent, shop->store, &member->genome, err);
+    if (model == NULL)
+        return -1;
+    int status =
+        export_gguf(shop->parent, model, &member->genome, study->limits.profile, &note, path, err);
+    if (status == 0 && weight_bytes != NULL)
+        *weight_bytes = model_weight_bytes(model);
+    model_destroy(model);
+    return status;
+}
+
+int exporter_write(struct exporter *exporter, const struct front_member *member, const char *path,
+                   uint64_t *weight_bytes, struct err *err)
+{
+    struct evaluation newest;
+    char *details = NULL;
+    if (archive_get_evaluation(exporter->reading->archive, &member->candidate.id, &newest, &details,
+                               err) != 0)
+        return -1;
+    int status = write_model(exporter, member, details, path, weight_bytes, err);
+    free(details);
+    return status;
+}
