@@ -1,6 +1,7 @@
-/* evaluation_prepare.c - what a study needs once: calibration, the parent's states on the held-out
- * tokens, the op table and the parent's own latency.  Each is a file in tables/, made only when it
- * is not there, so that a start after a kill makes what is missing. */
+/* evaluation_prepare.c - what a study needs once: calibration and the order in which parts are kept,
+ * the parent's states on the held-out tokens, the op table and the parent's own latency.  Each is a
+ * file in tables/, made only when it is not there, so that a start after a kill makes what is
+ * missing. */
 #include "cluster/evaluation_parts.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
@@ -34,11 +35,11 @@ static int ensure_calibration(struct workbench *bench, struct err *err)
     study_path(bench->study, TABLE_CALIBRATION, path);
     struct calibration *there =
         calibration_load(path, &bench->study->geometry, &bench->study->parent, NULL);
-    if (there != NULL) {
-        calibration_destroy(there);
-        return 0;
-    }
-    return make_calibration(bench, path, err);
+    bool whole = there != NULL && calibration_verify(there, NULL) == 0;
+    calibration_destroy(there);
+    if (!whole && make_calibration(bench, path, err) != 0)
+        return -1;
+    return workshop_prepare(bench->parent, &bench->study->parent, path, err);
 }
 
 static int ensure_states(struct workbench *bench, struct err *err)

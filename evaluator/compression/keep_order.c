@@ -1,166 +1,172 @@
-/* keep_order.c - scores of channels, heads and groups, sorted once per parent and calibration. */
+/* keep_order.c - one greedy run a unit (two for attention), once per parent and calibration. */
 #include "evaluator/compression/keep_order.h"
 
+#include "evaluator/compression/obs.h"
 #include "space/base/err.h"
+#include "space/base/log.h"
 
-#include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct scored {
-    double score;
-    uint32_t index;
+/* A tensor of the parent with the Hessian of its input. */
+struct subject {
+    const struct gguf_tensor *tensor;
+    uint32_t layer;
+    double damping; /* so far */
+    struct obs_layer obs;
+    double *hessian;
+    float *weights;
 };
 
-/* Best first; the lower index on a tie, so that an order is the same everywhere. */
-static int compare_scored(const void *a, const void *b)
+static void subject_fini(struct subject *s)
 {
-    const struct scored *x = a, *y = b;
-
-    if (x->score != y->score)
-        return x->score > y->score ? -1 : 1;
-    return x->index < y->index ? -1 : 1;
+    free(s->hessian);
+    free(s->weights);
 }
 
-static int compare_u32(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* order[n] = indices of score[n], best first. */
-static int sort_scores(const double *score, uint32_t n, uint32_t *order, struct err *err)
-{
-    struct scored *items = malloc(n * sizeof *items);
-    if (items == NULL) {
-        err_set(err, ERR_MEMORY, "keep order: out of memory");
-        return -1;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        items[i] = (struct scored){score[i], i};
-    qsort(items, n, sizeof *items, compare_scored);
-    for (uint32_t i = 0; i < n; i++)
-        order[i] = items[i].index;
-    free(items);
-    return 0;
-}
-
-/* energy[n_in] = mean square of each input times the squared norm of its column.  Yours to free. */
-static double *column_energy(const struct gguf_tensor *tensor, const float *mean_square,
-                             struct err *err)
+static int subject_init(struct subject *s, const struct gguf_tensor *tensor, uint32_t layer,
+                        double damping, enum linear_site site,
+                        const struct calibration *calibration, struct err *err)
 {
     size_t n_in = tensor->dims[0], n_out = tensor->dims[1];
-    double *energy = calloc(n_in, sizeof *energy);
-    float *row = malloc(n_in * sizeof *row);
 
-    if (energy == NULL || row == NULL) {
-        err_set(err, ERR_MEMORY, "keep order: out of memory");
+    *s = (struct subject){.tensor = tensor, .layer = layer, .damping = damping};
+    s->hessian = malloc(n_in * n_in * sizeof *s->hessian);
+    s->weights = malloc(n_in * n_out * sizeof *s->weights);
+    if (s->hessian == NULL || s->weights == NULL) {
+        err_set(err, ERR_MEMORY, "keep order: no memory for %zu x %zu moments", n_in, n_in);
         goto undo;
     }
-    for (size_t r = 0; r < n_out; r++) {
-        parent_unpack(tensor, r, 1, row);
-        for (size_t i = 0; i < n_in; i++)
-            energy[i] += (double)row[i] * row[i];
-    }
-    for (size_t i = 0; i < n_in; i++) {
-        energy[i] *= mean_square[i];
-        if (!isfinite(energy[i])) {
-            err_set(err, ERR_DATA, "tensor %.*s: column %zu holds a NaN or an infinity",
-                    (int)tensor->name.length, tensor->name.data, i);
-            goto undo;
-        }
-    }
-    free(row);
-    return energy;
+    if (calibration_hessian(calibration, layer, site, n_in, s->hessian, err) != 0)
+        goto undo;
+    parent_unpack(tensor, 0, n_out, s->weights);
+    s->obs = (struct obs_layer){n_in, n_out, s->hessian, s->weights};
+    return 0;
 
 undo:
-    free(row);
-    free(energy);
-    return NULL;
+    subject_fini(s);
+    return -1;
+}
+
+/* order[] of the subject's items, yours to free; NULL on failure. */
+static uint32_t *subject_order(struct subject *s, const struct obs_items *items, struct err *err)
+{
+    uint32_t *order = malloc(items->n_classes * items->per_class * sizeof *order);
+
+    if (order == NULL) {
+        err_set(err, ERR_MEMORY, "keep order: out of memory");
+        return NULL;
+    }
+    if (obs_order(&s->obs, items, order, NULL, &s->damping, err) != 0) {
+        err_prefix(err, "tensor %.*s", (int)s->tensor->name.length, s->tensor->name.data);
+        free(order);
+        return NULL;
+    }
+    return order;
+}
+
+/* Say where the first damping did not do. */
+static void tell_damping(const struct subject *s, double asked)
+{
+    if (s->damping == asked)
+        return;
+    if (s->damping == OBS_PLAIN)
+        log_warn("keep_order",
+                 "layer %u, %.*s: its inputs allow no repair; cut by importance, weights as they "
+                 "are",
+                 s->layer, (int)s->tensor->name.length, s->tensor->name.data);
+    else
+        log_warn("keep_order", "layer %u, %.*s: damping raised to %g of the mean second moment",
+                 s->layer, (int)s->tensor->name.length, s->tensor->name.data, s->damping);
 }
 
 static int order_ffn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                     const struct calibration *calibration, struct err *err)
+                     double damping, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *down = parent_tensor(parent, layer, TENSOR_DOWN);
+    struct subject s;
+
     if (down == NULL)
         return 0;
-
-    uint32_t n = (uint32_t)down->dims[0];
-    double *energy =
-        column_energy(down, calibration_mean_square(calibration, layer, SITE_DOWN), err);
-    if (energy == NULL)
+    if (subject_init(&s, down, layer, damping, SITE_DOWN, calibration, err) != 0)
         return -1;
-    order->channel[layer] = malloc(n * sizeof(uint32_t));
-    int status = order->channel[layer] != NULL
-                     ? sort_scores(energy, n, order->channel[layer], err)
-                     : (err_set(err, ERR_MEMORY, "keep order: out of memory"), -1);
-    free(energy);
-    return status;
+    struct obs_items channels = {1, s.obs.n_in, 1};
+    order->n_channels[layer] = (uint32_t)s.obs.n_in;
+    order->channel[layer] = subject_order(&s, &channels, err);
+    order->damping[2 * layer + 1] = s.damping;
+    tell_damping(&s, damping);
+    subject_fini(&s);
+    return order->channel[layer] != NULL ? 0 : -1;
 }
 
-/* Columns of W_o come as [group][head of the group][head_dim]; the energies of heads and groups
- * are sums over theirs. */
+/* Columns of W_o come as [group][head of the group][head_dim]. */
 static int order_attn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                      const struct calibration *calibration, struct err *err)
+                      double damping, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *o = parent_tensor(parent, layer, TENSOR_O);
     const struct gguf_tensor *k = parent_tensor(parent, layer, TENSOR_K);
+    struct subject s;
+
     if (o == NULL || k == NULL)
         return 0;
-
-    uint32_t head_dim = parent_geometry(parent)->head_dim;
-    uint32_t n_heads = (uint32_t)(o->dims[0] / head_dim);
-    uint32_t n_groups = (uint32_t)(k->dims[1] / head_dim);
-    uint32_t per_group = n_heads / n_groups;
-    int status = -1;
-
-    double *energy = column_energy(o, calibration_mean_square(calibration, layer, SITE_O), err);
-    if (energy == NULL)
+    if (subject_init(&s, o, layer, damping, SITE_O, calibration, err) != 0)
         return -1;
-    double *sums = calloc((size_t)n_heads + n_groups, sizeof *sums);
-    order->group[layer] = malloc(n_groups * sizeof(uint32_t));
-    order->head[layer] = malloc(n_heads * sizeof(uint32_t));
-    if (sums == NULL || order->group[layer] == NULL || order->head[layer] == NULL) {
+    size_t head_dim = parent_geometry(parent)->head_dim;
+    size_t n_heads = s.obs.n_in / head_dim, n_groups = k->dims[1] / head_dim;
+    struct obs_items groups = {1, n_groups, s.obs.n_in / n_groups};
+    struct obs_items heads = {n_groups, n_heads / n_groups, head_dim};
+    order->n_groups[layer] = (uint32_t)n_groups;
+    order->n_heads[layer] = (uint32_t)n_heads;
+    order->group[layer] = subject_order(&s, &groups, err);
+    if (order->group[layer] != NULL)
+        order->head[layer] = subject_order(&s, &heads, err);
+    order->damping[2 * layer] = s.damping;
+    tell_damping(&s, damping);
+    subject_fini(&s);
+    return order->head[layer] != NULL ? 0 : -1;
+}
+
+static int order_all(struct keep_order *order, const struct parent *parent, double damping,
+                     const struct calibration *calibration, struct err *err)
+{
+    struct keep_order *fresh = calloc(1, sizeof *fresh);
+
+    if (fresh == NULL) {
         err_set(err, ERR_MEMORY, "keep order: out of memory");
-        goto done;
+        return -1;
     }
-    double *head = sums, *group = sums + n_heads;
-    for (uint32_t h = 0; h < n_heads; h++) {
-        for (uint32_t i = 0; i < head_dim; i++)
-            head[h] += energy[(size_t)h * head_dim + i];
-        group[h / per_group] += head[h];
+    fresh->n_layers = parent_geometry(parent)->n_layers;
+    for (uint32_t l = 0; l < fresh->n_layers; l++) {
+        if (order_attn(fresh, parent, l, damping, calibration, err) != 0 ||
+            order_ffn(fresh, parent, l, damping, calibration, err) != 0) {
+            keep_order_fini(fresh);
+            free(fresh);
+            return -1;
+        }
     }
-    if (sort_scores(group, n_groups, order->group[layer], err) != 0)
-        goto done;
-    for (uint32_t g = 0; g < n_groups; g++)
-        if (sort_scores(head + g * per_group, per_group, order->head[layer] + g * per_group, err) !=
-            0)
-            goto done;
-    status = 0;
-done:
-    free(sums);
-    free(energy);
-    return status;
+    *order = *fresh;
+    free(fresh);
+    return 0;
 }
 
 int keep_order_init(struct keep_order *order, const struct parent *parent,
                     const struct calibration *calibration, struct err *err)
 {
-    struct keep_order fresh;
+    const struct geometry *g = parent_geometry(parent);
+    uint64_t n_tokens = calibration_n_tokens(calibration);
 
-    memset(&fresh, 0, sizeof fresh);
-    for (uint32_t l = 0; l < parent_geometry(parent)->n_layers; l++) {
-        if (order_attn(&fresh, parent, l, calibration, err) != 0 ||
-            order_ffn(&fresh, parent, l, calibration, err) != 0) {
-            keep_order_fini(&fresh);
-            return -1;
-        }
-    }
-    *order = fresh;
-    return 0;
+    if (n_tokens < g->d_ff)
+        log_warn("keep_order",
+                 "%llu calibration tokens for %u channels: what is repaired rests on the damping; "
+                 "a longer calibration text helps",
+                 (unsigned long long)n_tokens, g->d_ff);
+    return order_all(order, parent, OBS_DAMPING, calibration, err);
+}
+
+int keep_order_init_plain(struct keep_order *order, const struct parent *parent,
+                          const struct calibration *calibration, struct err *err)
+{
+    return order_all(order, parent, OBS_PLAIN, calibration, err);
 }
 
 void keep_order_fini(struct keep_order *order)
@@ -171,6 +177,13 @@ void keep_order_fini(struct keep_order *order)
         free(order->head[l]);
     }
     memset(order, 0, sizeof *order);
+}
+
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
 }
 
 void keep_order_take(const uint32_t *order, uint32_t n, uint32_t *kept)

@@ -1,10 +1,21 @@
 /* keep_order.h - which parts of a unit stay when it gets narrower: nested orders, best first, so
  * that the kept set of a width is named by the width alone.
- *   FFN channel j:  score = mean(x_j^2) * |W_down[:, j]|^2      (its share of the output's energy)
- *   KV group g:     the same summed over the columns of W_o that its query heads feed
- *   query head:     the same over its own columns, ordered inside its group
- * The closed-form compensation of the columns that stay (methods.md A1) has its place behind
- * keep_order_init: it will make an order from greedy OBS and repaired columns. */
+ *   FFN channels   the greedy order of obs.h over the columns of W_down
+ *   KV groups      the same over the columns of W_o that the query heads of a group feed
+ *   query heads    the same over the columns of one head, in rounds in which every group loses one
+ * Each with the Hessian of that matrix's input.  Heads are ordered with all groups there and groups
+ * with all heads there; a kept set that is smaller in both takes the first of both orders.
+ *
+ * The columns that stay are to be solved anew (obs_repair) with the damping that the unit's order
+ * was made with; where that was OBS_PLAIN they stay as they are.  Which it was is part of the order
+ * and of its hash, and said in the log.
+ *
+ * An order is made once and kept in a file beside the calibration, since a process comes and goes
+ * with every evaluation, and since nodes whose processors round differently must cut alike:
+ *   "KERFKEEP" | u32 version, n_layers | identity[32] of calibration and version |
+ *   per layer: u32 n_channels, n_groups, n_heads, 0 | f64 damping of attention, FFN |
+ *              u32 channel[n_channels], group[n_groups], head[n_heads] |
+ *   SHA-256 of all of it */
 #ifndef KERF_KEEP_ORDER_H
 #define KERF_KEEP_ORDER_H
 
@@ -12,18 +23,40 @@
 #include "evaluator/parent.h"
 
 struct keep_order {
-    uint32_t *channel[GEOMETRY_MAX_LAYERS]; /* [d_ff], best first; NULL without an FFN */
-    uint32_t *group[GEOMETRY_MAX_LAYERS];   /* [n_kv_heads], best first; NULL without attention */
-    uint32_t *head[GEOMETRY_MAX_LAYERS];    /* [n_kv_heads][heads per group]: for each group, in
-                                               the parent's order, its query heads as numbers
-                                               inside the group, best first */
+    uint32_t n_layers;
+    uint32_t n_channels[GEOMETRY_MAX_LAYERS], n_groups[GEOMETRY_MAX_LAYERS];
+    uint32_t n_heads[GEOMETRY_MAX_LAYERS];   /* 0 without the unit, as are those above */
+    uint32_t *channel[GEOMETRY_MAX_LAYERS];  /* [n_channels], best first; NULL without an FFN */
+    uint32_t *group[GEOMETRY_MAX_LAYERS];    /* [n_groups], best first; NULL without attention */
+    uint32_t *head[GEOMETRY_MAX_LAYERS];     /* [n_groups][heads per group]: for each group, in the
+                                                parent's order, its query heads as numbers inside
+                                                the group, best first */
+    double damping[2 * GEOMETRY_MAX_LAYERS]; /* by unit, 2 * layer (+ 1 for the FFN): share of the
+                                                mean of diag H for obs_repair, or OBS_PLAIN */
 };
 
-/* ERR_DATA naming tensor and column when a score is not finite.  Where the parent's own unit is
+/* ERR_DATA naming tensor and column when a weight is not finite.  Where the parent's own unit is
  * narrower than its geometry the arrays are as short as that unit. */
 int keep_order_init(struct keep_order *order, const struct parent *parent,
                     const struct calibration *calibration, struct err *err);
+/* By importance alone, mean(x_j^2) * |W[:, j]|^2 of the same columns, nothing repaired: what the
+ * other one is compared with. */
+int keep_order_init_plain(struct keep_order *order, const struct parent *parent,
+                          const struct calibration *calibration, struct err *err);
 void keep_order_fini(struct keep_order *order); /* a zeroed struct is fine */
+
+/* The order in the file at `path` when it belongs to this calibration and is sound; else it is made
+ * and left there (atomically; a file that cannot be written costs a line in the log). */
+int keep_order_open(struct keep_order *order, const char *path, const struct parent *parent,
+                    const struct calibration *calibration, struct err *err);
+int keep_order_save(const struct keep_order *order, const struct calibration *calibration,
+                    const char *path, struct err *err);
+/* ERR_DATA when the file is damaged, of another version or of another calibration or parent. */
+int keep_order_load(struct keep_order *order, const char *path, const struct parent *parent,
+                    const struct calibration *calibration, struct err *err);
+
+/* Over everything that the order says. */
+struct hash256 keep_order_hash(const struct keep_order *order);
 
 /* The first `n` of `order[]` in ascending position, so that the model keeps the parent's layout. */
 void keep_order_take(const uint32_t *order, uint32_t n, uint32_t *kept);

@@ -1,8 +1,8 @@
-/* variant.c - select, quantize, judge: row by row, so that a build needs memory for a few rows. */
+/* variant.c - names and layouts of variants, and which rows and columns each is cut to. */
 #include "evaluator/compression/variant.h"
 
-#include "evaluator/compression/quantize.h"
-#include "evaluator/kernels/kernels.h"
+#include "evaluator/compression/cut.h"
+#include "evaluator/compression/obs.h"
 #include "space/base/err.h"
 
 #include <assert.h>
@@ -10,10 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARIANT_VERSION = 1, VARIANT_ALIGN = 64 };
-
-/* Share of the mean that is added to each importance. */
-static const double damping = 0.01;
+/* Another way to compress is another version: 1 cut by importance and repaired nothing. */
+enum { VARIANT_VERSION = 2, VARIANT_ALIGN = 64 };
 
 static const char *const part_names[N_PARTS] = {"qkv", "o", "gate_up", "down", "embd", "head"};
 
@@ -27,12 +25,13 @@ void variant_source_init(struct variant_source *source, const struct parent *par
                          const struct calibration *calibration, const struct keep_order *order)
 {
     struct hash256 name = calibration_hash(calibration),
-                   figures = calibration_values_hash(calibration);
+                   figures = calibration_values_hash(calibration), kept = keep_order_hash(order);
     struct sha256 sha;
 
     sha256_init(&sha);
     sha256_update(&sha, name.bytes, sizeof name.bytes);
     sha256_update(&sha, figures.bytes, sizeof figures.bytes);
+    sha256_update(&sha, kept.bytes, sizeof kept.bytes);
     *source = (struct variant_source){parent, calibration, order, sha256_final(&sha)};
 }
 
@@ -92,19 +91,6 @@ void variant_layout(const struct geometry *g, const struct variant_key *key, str
 }
 
 /* --- what stays ------------------------------------------------------------------------------- */
-
-/* A list of kept positions, ascending; NULL means all of them. */
-struct kept {
-    uint32_t *at;
-    uint32_t n;
-};
-
-/* What stays of one matrix of the parent. */
-struct cut {
-    const struct gguf_tensor *tensor;
-    struct kept rows, cols;
-    const float *mean_square; /* [row length of the parent's matrix]; NULL: all 1 */
-};
 
 /* Each kept item becomes `size` positions in a row. */
 static int spread(const uint32_t *items, uint32_t n, uint32_t size, struct kept *kept,
@@ -187,165 +173,6 @@ static int keep_channels(const struct variant_source *source, const struct varia
     return 0;
 }
 
-/* --- one matrix ------------------------------------------------------------------------------- */
-
-/* Whether the kept columns are whole, aligned blocks of `block` weights. */
-static bool cuts_whole_blocks(const struct kept *cols, size_t block)
-{
-    if (cols->n % block != 0)
-        return false;
-    for (uint32_t i = 0; i < cols->n; i++)
-        if (cols->at[i] % block != i % block ||
-            (i % block != 0 && cols->at[i] != cols->at[i - 1] + 1))
-            return false;
-    return true;
-}
-
-/* The bytes of the kept blocks of one packed row, as they are. */
-static void copy_blocks(enum format format, const struct kept *cols, size_t n_cols,
-                        const uint8_t *row, uint8_t *out)
-{
-    size_t block = format_block(format), bytes = format_block_bytes(format);
-
-    if (cols->at == NULL) {
-        memcpy(out, row, n_cols / block * bytes);
-        return;
-    }
-    for (size_t i = 0; i < cols->n; i += block)
-        memcpy(out + i / block * bytes, row + cols->at[i] / block * bytes, bytes);
-}
-
-/* Buffers of one cut: `n_full` columns in the parent, `n_cols` of them stay. */
-struct bench {
-    size_t n_full, n_cols;
-    float *full;       /* [n_full] a row of the parent */
-    float *picked;     /* [n_cols] what stays of it */
-    float *back;       /* [n_cols] the same, packed and unpacked again */
-    float *importance; /* [n_cols] damped */
-    double *energy;    /* [n_full] mean squares */
-    double *lost;      /* [n_full] the same where a column goes, 0 where it stays */
-    double error, whole;
-};
-
-static void bench_fini(struct bench *b)
-{
-    free(b->full);
-    free(b->energy);
-}
-
-static int bench_init(struct bench *b, const struct cut *cut, struct err *err)
-{
-    size_t n_full = cut->tensor->dims[0], n_cols = cut->cols.at != NULL ? cut->cols.n : n_full;
-    double mean = 0;
-
-    *b = (struct bench){.n_full = n_full, .n_cols = n_cols};
-    b->full = malloc((n_full + 3 * n_cols) * sizeof *b->full);
-    b->energy = malloc(2 * n_full * sizeof *b->energy);
-    if (b->full == NULL || b->energy == NULL) {
-        err_set(err, ERR_MEMORY, "variant: out of memory");
-        bench_fini(b);
-        return -1;
-    }
-    b->picked = b->full + n_full;
-    b->back = b->picked + n_cols;
-    b->importance = b->back + n_cols;
-    b->lost = b->energy + n_full;
-
-    for (size_t i = 0; i < n_full; i++)
-        b->energy[i] = b->lost[i] = cut->mean_square != NULL ? cut->mean_square[i] : 1.0;
-    for (size_t c = 0; c < n_cols; c++) {
-        size_t i = cut->cols.at != NULL ? cut->cols.at[c] : c;
-        b->lost[i] = 0;
-        mean += b->energy[i] / (double)n_cols;
-    }
-    for (size_t c = 0; c < n_cols; c++) {
-        size_t i = cut->cols.at != NULL ? cut->cols.at[c] : c;
-        b->importance[c] = mean > 0 ? (float)(b->energy[i] + damping * mean) : 1.0f;
-    }
-    return 0;
-}
-
-/* First position where `x` is not finite, n when there is none. */
-static size_t find_unsound(const float *x, size_t n)
-{
-    size_t i = 0;
-
-    while (i < n && isfinite(x[i]))
-        i++;
-    return i;
-}
-
-static void bench_judge(struct bench *b, const struct kept *cols)
-{
-    for (size_t i = 0; i < b->n_full; i++) {
-        double square = (double)b->full[i] * b->full[i];
-        b->whole += b->energy[i] * square;
-        b->error += b->lost[i] * square;
-    }
-    for (size_t c = 0; c < b->n_cols; c++) {
-        double off = (double)b->picked[c] - (double)b->back[c];
-        b->error += b->energy[cols->at != NULL ? cols->at[c] : c] * off * off;
-    }
-}
-
-static int cut_row(const struct cut *cut, enum format format, bool copied, struct bench *b,
-                   size_t row, uint8_t *out, struct err *err)
-{
-    const struct gguf_tensor *t = cut->tensor;
-    size_t bad;
-
-    parent_unpack(t, row, 1, b->full);
-    bad = find_unsound(b->full, b->n_full);
-    if (bad < b->n_full) {
-        err_set(err, ERR_DATA, "tensor %.*s: row %zu, column %zu is not a finite number",
-                (int)t->name.length, t->name.data, row, bad);
-        return -1;
-    }
-    for (size_t c = 0; c < b->n_cols; c++)
-        b->picked[c] = b->full[cut->cols.at != NULL ? cut->cols.at[c] : c];
-    if (copied) {
-        size_t row_bytes = format_row_bytes(t->format, b->n_full);
-        copy_blocks(format, &cut->cols, b->n_cols, (const uint8_t *)t->data + row * row_bytes, out);
-    } else if (quantize_rows(format, b->picked, 1, b->n_cols,
-                             cut->mean_square != NULL ? b->importance : NULL, out, err) != 0) {
-        err_prefix(err, "tensor %.*s, row %zu", (int)t->name.length, t->name.data, row);
-        return -1;
-    }
-    kernels_reference()->unpack[format](out, b->n_cols, b->back);
-    bad = find_unsound(b->back, b->n_cols);
-    if (bad < b->n_cols) {
-        err_set(err, ERR_DATA, "tensor %.*s: row %zu holds %g, too large for %s",
-                (int)t->name.length, t->name.data, row, (double)b->picked[bad],
-                format_name(format));
-        return -1;
-    }
-    bench_judge(b, &cut->cols);
-    return 0;
-}
-
-/* All rows of a cut into `out`; adds to *error and *whole. */
-static int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error,
-                     double *whole, struct err *err)
-{
-    struct bench b;
-    int status = 0;
-
-    if (bench_init(&b, cut, err) != 0)
-        return -1;
-    size_t n_rows = cut->rows.at != NULL ? cut->rows.n : cut->tensor->dims[1];
-    size_t row_bytes = format_row_bytes(format, b.n_cols);
-    bool copied = cut->tensor->format == format &&
-                  (cut->cols.at == NULL || cuts_whole_blocks(&cut->cols, format_block(format)));
-
-    for (size_t r = 0; r < n_rows && status == 0; r++)
-        status = cut_row(cut, format, copied, &b, cut->rows.at != NULL ? cut->rows.at[r] : r,
-                         out + r * row_bytes, err);
-    *error += b.error;
-    *whole += b.whole;
-    bench_fini(&b);
-    return status;
-}
-
 /* --- one part --------------------------------------------------------------------------------- */
 
 /* Fill cuts[] for the part's matrices.  `q` and `kv` (or `q` alone for channels) own the lists. */
@@ -371,33 +198,33 @@ static int choose_cuts(const struct variant_source *source, const struct variant
     default:
         break;
     }
+    double attn = source->order->damping[2 * l], ffn = source->order->damping[2 * l + 1];
     switch (key->part) {
-    case PART_QKV: {
-        const float *x = calibration_mean_square(cal, l, SITE_QKV);
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_Q), *q, all, x};
-        cuts[1] = (struct cut){parent_tensor(parent, l, TENSOR_K), *kv, all, x};
-        cuts[2] = (struct cut){parent_tensor(parent, l, TENSOR_V), *kv, all, x};
+    case PART_QKV:
+        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_Q), *q, all, cal, l, SITE_QKV, attn};
+        cuts[1] =
+            (struct cut){parent_tensor(parent, l, TENSOR_K), *kv, all, cal, l, SITE_QKV, attn};
+        cuts[2] =
+            (struct cut){parent_tensor(parent, l, TENSOR_V), *kv, all, cal, l, SITE_QKV, attn};
         break;
-    }
     case PART_O:
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_O), all, *q,
-                               calibration_mean_square(cal, l, SITE_O)};
+        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_O), all, *q, cal, l, SITE_O, attn};
         break;
-    case PART_GATE_UP: {
-        const float *x = calibration_mean_square(cal, l, SITE_GATE_UP);
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_GATE), *q, all, x};
-        cuts[1] = (struct cut){parent_tensor(parent, l, TENSOR_UP), *q, all, x};
+    case PART_GATE_UP:
+        cuts[0] =
+            (struct cut){parent_tensor(parent, l, TENSOR_GATE), *q, all, cal, l, SITE_GATE_UP, ffn};
+        cuts[1] =
+            (struct cut){parent_tensor(parent, l, TENSOR_UP), *q, all, cal, l, SITE_GATE_UP, ffn};
         break;
-    }
     case PART_DOWN:
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_DOWN), all, *q,
-                               calibration_mean_square(cal, l, SITE_DOWN)};
+        cuts[0] =
+            (struct cut){parent_tensor(parent, l, TENSOR_DOWN), all, *q, cal, l, SITE_DOWN, ffn};
         break;
     case PART_EMBD:
-        cuts[0] = (struct cut){parent_embd(parent), all, all, NULL};
+        cuts[0] = (struct cut){.tensor = parent_embd(parent)};
         break;
     default:
-        cuts[0] = (struct cut){parent_head(parent), all, all, NULL};
+        cuts[0] = (struct cut){.tensor = parent_head(parent)};
     }
     return 0;
 }

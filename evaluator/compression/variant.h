@@ -1,14 +1,14 @@
 /* variant.h - a part of a unit compressed to one choice: packed weights and their layer error.
  * A unit has two parts that are compressed apart: attention {qkv, o}, FFN {gate_up, down}; the
  * embedding and the head are parts of their own.  A variant is named by content: parent,
- * calibration, algorithm version, layer, part, kept count and format; its bytes are deterministic.
+ * calibration, order, algorithm version, layer, part, kept count and format; its bytes are
+ * deterministic.
  *
- * What stays is named by keep_order.h and keeps the parent's layout.  Where a matrix already has
- * the format asked for and what stays of its rows is whole blocks, the parent's bytes are copied
- * unchanged; so a float parent narrowed in its own format is an exact selection.  Everything else
- * is unpacked, selected and quantized anew, weighted by the mean squared input of each column plus
- * 1 % of their mean (the damping of methods.md A0: a column that the calibration text left silent
- * still has a little weight). */
+ * What stays is named by keep_order.h and keeps the parent's layout; how a matrix is cut is told in
+ * cut.h.  In short: where a unit gets narrower, qkv and gate/up lose rows, and those that stay are
+ * the parent's; o and down lose columns, and those that stay are solved anew for what went, so they
+ * are other weights than the parent's even in its own format.  A matrix that keeps its shape and
+ * its format is the parent's byte for byte. */
 #ifndef KERF_VARIANT_H
 #define KERF_VARIANT_H
 
@@ -35,10 +35,11 @@ struct variant {
         uint32_t n_out, n_in;
     } matrix[3]; /* q,k,v or gate,up or one */
     uint32_t n_matrices;
-    /* Relative layer error, sum of x_c^2 (w - w')^2 over sum of x_c^2 w^2, with x_c^2 the mean
-     * squared input of column c (1 for embedding and head).  Columns that were taken away (o, down)
-     * count with their whole weight; rows that were taken away (qkv, gate/up) do not count, for
-     * their loss is that of the columns they feed. */
+    /* Relative layer error tr(D H D') / tr(W H W'): the mean squared change of the part's output on
+     * the calibration text over the mean square of the output itself, D = W - W', H the second
+     * moments of the input (hessian.h; not damped; the identity for embedding and head).  Columns
+     * that were taken away (o, down) are in it, with 0 in W'; rows that were taken away (qkv,
+     * gate/up) are not, for their loss is that of the columns they feed. */
     double error;
 };
 
@@ -47,10 +48,10 @@ struct variant_source {
     const struct parent *parent;
     const struct calibration *calibration;
     const struct keep_order *order;
-    struct hash256 identity; /* parent, calibration and algorithm version */
+    struct hash256 identity; /* parent, calibration and order */
 };
 
-/* Fills the identity too, from the calibration, which knows whose it is. */
+/* Fills the identity too, from the order and the calibration, which knows whose it is. */
 void variant_source_init(struct variant_source *source, const struct parent *parent,
                          const struct calibration *calibration, const struct keep_order *order);
 
@@ -61,10 +62,11 @@ const char *part_name(enum part part);
 void variant_layout(const struct geometry *geometry, const struct variant_key *key,
                     struct variant *layout);
 
-/* Compress into `out` (layout->n_bytes bytes): select rows and columns, quantize with importance.
- * Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and position of a
- * NaN, an infinity or a value that the format cannot hold; ERR_MISSING when the parent does not
- * have that much of the unit.  One thread; different builds may run at the same time. */
+/* Compress into `out` (layout->n_bytes bytes): select rows, repair columns, quantize with
+ * importance. Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and
+ * position of a NaN, an infinity or a value that the format cannot hold; ERR_MISSING when the
+ * parent does not have that much of the unit.  One thread; different builds may run at the same
+ * time. */
 int variant_build(const struct variant_source *source, const struct variant_key *key,
                   struct variant *layout, uint8_t *out, struct err *err);
 

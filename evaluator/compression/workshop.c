@@ -1,5 +1,28 @@
 #include "evaluator/compression/workshop.h"
+
+#include "space/base/err.h"
+
+#include <stdio.h>
 #include <string.h>
+
+#define ORDER_NAME "keep-order.bin"
+
+/* The order's file lies in the calibration's folder. */
+static int open_order(struct keep_order *order, const char *calibration_path,
+                      const struct parent *parent, const struct calibration *calibration,
+                      struct err *err)
+{
+    char path[4096];
+    const char *slash = strrchr(calibration_path, '/');
+    int folder = slash != NULL ? (int)(slash - calibration_path) + 1 : 0;
+
+    if (snprintf(path, sizeof path, "%.*s" ORDER_NAME, folder, calibration_path) >=
+        (int)sizeof path) {
+        err_set(err, ERR_CREATE, "%.64s...: the path is too long", calibration_path);
+        return -1;
+    }
+    return keep_order_open(order, path, parent, calibration, err);
+}
 
 int workshop_open(struct workshop *shop, const char *model_path, const struct hash256 *hash,
                   const char *calibration_path, const char *store_dir, struct err *err)
@@ -11,7 +34,7 @@ int workshop_open(struct workshop *shop, const char *model_path, const struct ha
     const struct geometry *geometry = parent_geometry(shop->parent);
     shop->calibration = calibration_load(calibration_path, geometry, hash, err);
     if (shop->calibration == NULL ||
-        keep_order_init(&shop->order, shop->parent, shop->calibration, err) != 0)
+        open_order(&shop->order, calibration_path, shop->parent, shop->calibration, err) != 0)
         goto undo;
     variant_source_init(&shop->source, shop->parent, shop->calibration, &shop->order);
     shop->store = store_open(store_dir, &shop->source, err);
@@ -22,6 +45,23 @@ int workshop_open(struct workshop *shop, const char *model_path, const struct ha
 undo:
     workshop_close(shop);
     return -1;
+}
+
+int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
+                     const char *calibration_path, struct err *err)
+{
+    struct keep_order order = {0};
+
+    struct calibration *calibration =
+        calibration_load(calibration_path, parent_geometry(parent), hash, err);
+    if (calibration == NULL)
+        return -1;
+    int status = calibration_verify(calibration, err);
+    if (status == 0)
+        status = open_order(&order, calibration_path, parent, calibration, err);
+    keep_order_fini(&order);
+    calibration_destroy(calibration);
+    return status;
 }
 
 void workshop_close(struct workshop *shop)

@@ -14,10 +14,15 @@ struct workshop {
 };
 
 /* `hash` is the parent's as the study froze it: the calibration must belong to it (ERR_DATA).  That
- * the file still has this hash is checked once, where a search or an export begins. */
-int workshop_open(struct workshop *shop, const char *model_path,
-                  const struct hash256 *hash, const char *calibration_path,
-                  const char *store_dir, struct err *err);
+ * the file still has this hash is checked once, where a search or an export begins.  The order is
+ * that of the file "keep-order.bin" beside the calibration; where there is none (or it is of no
+ * use) it is made, which takes seconds, and left there. */
+int workshop_open(struct workshop *shop, const char *model_path, const struct hash256 *hash,
+                  const char *calibration_path, const char *store_dir, struct err *err);
+/* Check the calibration to its last byte and leave the order beside it: once a study, so that every
+ * workshop opens quickly and every node cuts alike. */
+int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
+                     const char *calibration_path, struct err *err);
 void workshop_close(struct workshop *shop); /* a zeroed struct is fine */
 
 #endif

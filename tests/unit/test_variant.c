@@ -1,6 +1,9 @@
-/* Variants: what is copied must be copied exactly, what is quantized must be the right rows and
- * columns, and the error must be the one that the header defines. */
+/* Variants: what is copied must be copied exactly, what is solved anew must be what obs.h says,
+ * what is quantized must be the right rows and columns, and the error must be the one that the
+ * header defines. */
+#include "evaluator/compression/obs.h"
 #include "evaluator/compression/quantize.h"
+#include "space/base/log.h"
 #include "tests/compression_fixture.h"
 #include "tests/tap.h"
 
@@ -21,15 +24,33 @@ struct built {
     uint8_t *bytes;
 };
 
-static struct built build(const struct bench *b, const struct variant_key *key)
+static struct built build_from(const struct variant_source *source, const struct variant_key *key)
 {
     struct built out;
     struct err err;
 
-    variant_layout(parent_geometry(b->parent), key, &out.v);
+    variant_layout(parent_geometry(source->parent), key, &out.v);
     out.bytes = malloc(out.v.n_bytes);
-    bench_demand(variant_build(&b->source, key, &out.v, out.bytes, &err) == 0, &err);
+    bench_demand(variant_build(source, key, &out.v, out.bytes, &err) == 0, &err);
     return out;
+}
+
+static struct built build(const struct bench *b, const struct variant_key *key)
+{
+    return build_from(&b->source, key);
+}
+
+/* The same orders, but nothing is repaired.  `order` is to be freed, not to be fini'd. */
+static struct variant_source unrepaired(const struct bench *b, struct keep_order **order)
+{
+    struct variant_source source;
+
+    *order = malloc(sizeof **order);
+    **order = b->order;
+    for (uint32_t u = 0; u < 2 * b->order.n_layers; u++)
+        (*order)->damping[u] = OBS_PLAIN;
+    variant_source_init(&source, b->parent, b->calibration, *order);
+    return source;
 }
 
 static void unpack_tensor(const struct gguf_tensor *t, float *out)
@@ -57,48 +78,87 @@ static void check_layout(void)
     ok(v.data == NULL && isnan(v.error), "a layout has no data and no error yet");
 }
 
-/* A BF16 parent cut in BF16: an exact selection of its own bytes. */
-static void check_exact_selection(const struct bench *b)
+/* Rows of a BF16 parent cut in BF16: an exact selection of its own bytes. */
+static void check_exact_rows(const struct bench *b)
 {
-    struct variant_key key = {PART_DOWN, 1, 100, 0, FORMAT_BF16};
-    const struct gguf_tensor *down = parent_tensor(b->parent, 1, TENSOR_DOWN);
-    const uint16_t *from = down->data;
+    struct variant_key key = {PART_GATE_UP, 1, 100, 0, FORMAT_BF16};
+    const struct gguf_tensor *up = parent_tensor(b->parent, 1, TENSOR_UP);
     uint32_t kept[100];
     size_t wrong = 0;
 
     struct built cut = build(b, &key);
-    const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
     keep_order_take(b->order.channel[1], 100, kept);
-    for (uint32_t r = 0; r < 256; r++)
-        for (uint32_t c = 0; c < 100; c++)
-            wrong += got[r * 100 + c] != from[r * 512 + kept[c]];
-    ok(wrong == 0, "narrowed in the parent's own float format, every weight is the parent's");
-    free(cut.bytes);
-
-    key = (struct variant_key){PART_GATE_UP, 1, 100, 0, FORMAT_BF16};
-    cut = build(b, &key);
-    const struct gguf_tensor *up = parent_tensor(b->parent, 1, TENSOR_UP);
-    wrong = 0;
     for (uint32_t r = 0; r < 100; r++)
         wrong += memcmp(cut.bytes + cut.v.matrix[1].offset + r * 512,
                         (const uint8_t *)up->data + kept[r] * 512, 512) != 0;
-    ok(wrong == 0, "rows of gate and up are those of the same channels");
+    ok(wrong == 0, "rows of gate and up are the parent's, of the channels that stay");
     near(cut.v.error, 0, 0, "rows that go leave no error behind");
     free(cut.bytes);
+}
+
+/* Columns of down: solved anew by obs_repair, then rounded; never worse than as they were. */
+static void check_repaired(const struct bench *b)
+{
+    struct variant_key key = {PART_DOWN, 1, 100, 0, FORMAT_BF16};
+    const struct gguf_tensor *down = parent_tensor(b->parent, 1, TENSOR_DOWN);
+    const uint16_t *from = down->data;
+    double *h = malloc(512 * 512 * sizeof *h), damping = OBS_DAMPING;
+    float *w = malloc(256 * 512 * sizeof *w), *want = malloc(256 * 100 * sizeof *want);
+    uint32_t kept[100];
+    size_t wrong = 0;
+    struct keep_order *order;
+
+    struct built cut = build(b, &key);
+    const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
+    keep_order_take(b->order.channel[1], 100, kept);
+    calibration_hessian(b->calibration, 1, SITE_DOWN, 512, h, NULL);
+    unpack_tensor(down, w);
+    struct obs_layer layer = {512, 256, h, w};
+    obs_repair(&layer, kept, 100, &damping, want, NULL);
+    for (size_t i = 0; i < 256 * 100; i++)
+        wrong += got[i] != kernels_f32_to_bf16(want[i]);
+    ok(wrong == 0, "columns of down are solved anew for those that went");
+
+    struct variant_source plain = unrepaired(b, &order);
+    struct built as_they_were = build_from(&plain, &key);
+    got = (const uint16_t *)(const void *)as_they_were.bytes;
+    for (uint32_t r = 0; r < 256; r++)
+        for (uint32_t c = 0; c < 100; c++)
+            wrong += got[r * 100 + c] != from[r * 512 + kept[c]];
+    ok(wrong == 0, "where nothing is to be repaired, every weight is the parent's");
+    ok(cut.v.error < 0.5 * as_they_were.v.error && cut.v.error > 0,
+       "and loses more than twice as much");
+    ok(!id128_equal(variant_id(&plain, &key), variant_id(&b->source, &key)),
+       "the two have two names");
+
+    key.kept = 512;
+    struct built whole = build(b, &key);
+    ok(memcmp(whole.bytes, down->data, whole.v.n_bytes) == 0 && whole.v.error == 0,
+       "with all channels there is nothing to repair: the parent's bytes");
+    free(whole.bytes);
+    free(as_they_were.bytes);
+    free(cut.bytes);
+    free(order);
+    free(want);
+    free(w);
+    free(h);
 }
 
 /* Heads: groups ascending, in each the kept query heads ascending. */
 static void check_heads(const struct bench *b)
 {
     struct variant_key key = {PART_QKV, 0, 2, 1, FORMAT_BF16};
-    uint32_t groups[2], wrong = 0;
+    uint32_t groups[2], columns[64], wrong = 0;
     const uint8_t *q = parent_tensor(b->parent, 0, TENSOR_Q)->data;
     const uint8_t *v = parent_tensor(b->parent, 0, TENSOR_V)->data;
+    struct keep_order *order;
 
     struct built cut = build(b, &key);
     keep_order_take(b->order.group[0], 2, groups);
     for (uint32_t g = 0; g < 2; g++) {
         uint32_t head = groups[g] * 2 + b->order.head[0][groups[g] * 2];
+        for (uint32_t i = 0; i < 32; i++)
+            columns[g * 32 + i] = head * 32 + i;
         wrong += memcmp(cut.bytes + cut.v.matrix[0].offset + g * 32 * 512, q + head * 32 * 512,
                         32 * 512) != 0;
         wrong += memcmp(cut.bytes + cut.v.matrix[2].offset + g * 32 * 512, v + groups[g] * 32 * 512,
@@ -108,16 +168,19 @@ static void check_heads(const struct bench *b)
     free(cut.bytes);
 
     key.part = PART_O;
-    cut = build(b, &key);
+    struct variant_source plain = unrepaired(b, &order);
+    cut = build_from(&plain, &key);
     const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
     const uint16_t *from = parent_tensor(b->parent, 0, TENSOR_O)->data;
     for (uint32_t r = 0; r < 256; r++)
-        for (uint32_t g = 0; g < 2; g++) {
-            uint32_t head = groups[g] * 2 + b->order.head[0][groups[g] * 2];
-            wrong += memcmp(got + r * 64 + g * 32, from + r * 256 + head * 32, 64) != 0;
-        }
+        for (uint32_t c = 0; c < 64; c++)
+            wrong += got[r * 64 + c] != from[r * 256 + columns[c]];
     ok(wrong == 0, "and o keeps the columns of the same heads");
+    struct built repaired = build(b, &key);
+    ok(repaired.v.error < cut.v.error, "which lose less when they stand in for the others");
+    free(repaired.bytes);
     free(cut.bytes);
+    free(order);
 }
 
 /* The error by its definition, from unpacked bytes. */
@@ -125,33 +188,37 @@ static void check_error(const struct bench *b, enum format format, uint32_t kept
 {
     struct variant_key key = {PART_DOWN, 0, kept, 0, format};
     const struct gguf_tensor *down = parent_tensor(b->parent, 0, TENSOR_DOWN);
-    const float *x2 = calibration_mean_square(b->calibration, 0, SITE_DOWN);
+    double *h = malloc(512 * 512 * sizeof *h);
     float *full = malloc(256 * 512 * sizeof *full), *row = malloc(512 * sizeof *row);
     uint32_t *at = malloc(512 * sizeof *at);
     double error = 0, whole = 0;
 
     struct built cut = build(b, &key);
     unpack_tensor(down, full);
+    calibration_hessian(b->calibration, 0, SITE_DOWN, 512, h, NULL);
     keep_order_take(b->order.channel[0], kept, at);
     for (uint32_t r = 0; r < 256; r++) {
-        float all[512] = {0};
+        double d[512];
         kernels_reference()->unpack[format](cut.bytes + r * format_row_bytes(format, kept), kept,
                                             row);
+        for (uint32_t i = 0; i < 512; i++)
+            d[i] = (double)full[r * 512 + i];
         for (uint32_t c = 0; c < kept; c++)
-            all[at[c]] = row[c];
-        for (uint32_t i = 0; i < 512; i++) {
-            double w = full[r * 512 + i];
-            error += x2[i] * (w - all[i]) * (w - all[i]);
-            whole += x2[i] * w * w;
-        }
+            d[at[c]] -= (double)row[c];
+        for (uint32_t i = 0; i < 512; i++)
+            for (uint32_t j = 0; j < 512; j++) {
+                error += d[i] * h[i * 512 + j] * d[j];
+                whole += (double)full[r * 512 + i] * h[i * 512 + j] * (double)full[r * 512 + j];
+            }
     }
-    near(cut.v.error, error / whole, 1e-9 + 1e-6 * error / whole,
+    near(cut.v.error, error / whole, 1e-12 + 1e-9 * error / whole,
          "%s, %u of 512 channels: the error is what is missing from the output",
          format_name(format), kept);
     free(cut.bytes);
     free(at);
     free(row);
     free(full);
+    free(h);
 }
 
 /* Finer formats and wider units lose less. */
@@ -177,18 +244,25 @@ static void check_block_copies(void)
 {
     struct variant_key key = {PART_O, 0, 2, 2, FORMAT_Q8_0};
     uint32_t groups[2], wrong = 0;
+    struct keep_order *order;
     struct bench b;
 
     bench_open(&b, &wide, FORMAT_Q8_0, 23);
-    struct built cut = build(&b, &key);
+    struct variant_source plain = unrepaired(&b, &order);
+    struct built cut = build_from(&plain, &key);
     const uint8_t *from = parent_tensor(b.parent, 0, TENSOR_O)->data;
     keep_order_take(b.order.group[0], 2, groups);
     for (uint32_t r = 0; r < 256; r++)
         for (uint32_t g = 0; g < 2; g++)
             wrong += memcmp(cut.bytes + r * 4 * 34 + g * 2 * 34,
                             from + r * 8 * 34 + groups[g] * 2 * 34, 2 * 34) != 0;
-    ok(wrong == 0, "groups of a Q8_0 parent keep their blocks byte for byte");
+    ok(wrong == 0, "groups of a Q8_0 parent keep their blocks byte for byte, unless repaired");
+    struct built repaired = build(&b, &key);
+    ok(memcmp(repaired.bytes, cut.bytes, cut.v.n_bytes) != 0 && repaired.v.error < cut.v.error,
+       "repaired, they are other blocks, that lose less");
+    free(repaired.bytes);
     free(cut.bytes);
+    free(order);
 
     key = (struct variant_key){PART_EMBD, 0, 0, 0, FORMAT_Q8_0};
     cut = build(&b, &key);
@@ -273,9 +347,11 @@ int main(void)
 {
     struct bench b;
 
+    log_setup(LOG_ERROR, -1);
     check_layout();
     bench_open(&b, &wide, FORMAT_BF16, 21);
-    check_exact_selection(&b);
+    check_exact_rows(&b);
+    check_repaired(&b);
     check_heads(&b);
     check_error(&b, FORMAT_Q4_K, 512);
     check_error(&b, FORMAT_Q2_K, 256);

@@ -1,0 +1,269 @@
+/* cut.c - read, solve, pack, judge. */
+#include "evaluator/compression/cut.h"
+
+#include "evaluator/compression/hessian.h"
+#include "evaluator/compression/obs.h"
+#include "evaluator/compression/quantize.h"
+#include "evaluator/kernels/kernels.h"
+#include "evaluator/parent.h"
+#include "space/base/err.h"
+#include "space/base/log.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Share of the mean that is added to each importance. */
+static const double importance_damping = 0.01;
+
+/* Rows that are judged at once. */
+enum { JUDGE_ROWS = 64 };
+
+/* One cut at work: n_rows of the parent's rows, n_cols of its n_full columns. */
+struct work {
+    size_t n_rows, n_full, n_cols;
+    float *full;       /* [n_rows][n_full] the parent's */
+    float *target;     /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
+    float *importance; /* [n_cols] damped; NULL: all the same */
+    float *back;       /* [n_cols] a packed row, unpacked */
+    double *hessian;   /* [n_full][n_full]; NULL: the identity */
+    double *judged;    /* [3][JUDGE_ROWS][n_full] */
+};
+
+static size_t parent_row(const struct cut *cut, size_t row)
+{
+    return cut->rows.at != NULL ? cut->rows.at[row] : row;
+}
+
+static size_t parent_col(const struct cut *cut, size_t col)
+{
+    return cut->cols.at != NULL ? cut->cols.at[col] : col;
+}
+
+static void work_fini(struct work *w)
+{
+    if (w->target != w->full)
+        free(w->target);
+    free(w->full);
+    free(w->importance);
+    free(w->back);
+    free(w->hessian);
+    free(w->judged);
+}
+
+static int work_init(struct work *w, const struct cut *cut, struct err *err)
+{
+    size_t n_full = cut->tensor->dims[0], n_cols = cut->cols.at != NULL ? cut->cols.n : n_full;
+    size_t n_rows = cut->rows.at != NULL ? cut->rows.n : cut->tensor->dims[1];
+    bool heard = cut->calibration != NULL;
+
+    *w = (struct work){.n_rows = n_rows, .n_full = n_full, .n_cols = n_cols};
+    w->full = malloc(n_rows * n_full * sizeof *w->full);
+    w->target = cut->cols.at != NULL ? malloc(n_rows * n_cols * sizeof *w->target) : w->full;
+    w->importance = heard ? malloc(n_cols * sizeof *w->importance) : NULL;
+    w->back = malloc(n_cols * sizeof *w->back);
+    w->hessian = heard ? malloc(n_full * n_full * sizeof *w->hessian) : NULL;
+    w->judged = malloc(3 * JUDGE_ROWS * n_full * sizeof *w->judged);
+    if (w->full != NULL && w->target != NULL && w->back != NULL && w->judged != NULL &&
+        (!heard || (w->importance != NULL && w->hessian != NULL)))
+        return 0;
+    err_set(err, ERR_MEMORY, "tensor %.*s: out of memory", (int)cut->tensor->name.length,
+            cut->tensor->name.data);
+    work_fini(w);
+    return -1;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* First position where `x` is not finite, n when there is none. */
+static size_t find_unsound(const float *x, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && isfinite(x[i]))
+        i++;
+    return i;
+}
+
+static int read_rows(struct work *w, const struct cut *cut, struct err *err)
+{
+    for (size_t r = 0; r < w->n_rows; r++) {
+        float *row = w->full + r * w->n_full;
+        parent_unpack(cut->tensor, parent_row(cut, r), 1, row);
+        size_t bad = find_unsound(row, w->n_full);
+        if (bad == w->n_full)
+            continue;
+        err_set(err, ERR_DATA, "tensor %.*s: row %zu, column %zu is not a finite number",
+                (int)cut->tensor->name.length, cut->tensor->name.data, parent_row(cut, r), bad);
+        return -1;
+    }
+    return 0;
+}
+
+static int read_moments(struct work *w, const struct cut *cut, struct err *err)
+{
+    double mean = 0;
+
+    if (cut->calibration == NULL)
+        return 0;
+    const float *square = calibration_mean_square(cut->calibration, cut->layer, cut->site);
+    for (size_t c = 0; c < w->n_cols; c++)
+        mean += (double)square[parent_col(cut, c)] / (double)w->n_cols;
+    for (size_t c = 0; c < w->n_cols; c++)
+        w->importance[c] =
+            mean > 0 ? (float)((double)square[parent_col(cut, c)] + importance_damping * mean)
+                     : 1.0f;
+    return calibration_hessian(cut->calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
+}
+
+/* --- solving ---------------------------------------------------------------------------------- */
+
+/* target = the weights of the columns that stay, as good as they get.  *solved: they are not the
+ * parent's. */
+static int solve(struct work *w, const struct cut *cut, bool *solved, struct err *err)
+{
+    struct obs_layer layer = {w->n_full, w->n_rows, w->hessian, w->full};
+    double damping = cut->damping;
+
+    *solved = false;
+    if (cut->cols.at == NULL)
+        return 0;
+    if (w->hessian == NULL || damping == OBS_PLAIN) {
+        for (size_t r = 0; r < w->n_rows; r++)
+            for (size_t c = 0; c < w->n_cols; c++)
+                w->target[r * w->n_cols + c] = w->full[r * w->n_full + cut->cols.at[c]];
+        return 0;
+    }
+    if (obs_repair(&layer, cut->cols.at, w->n_cols, &damping, w->target, err) != 0) {
+        err_prefix(err, "tensor %.*s", (int)cut->tensor->name.length, cut->tensor->name.data);
+        return -1;
+    }
+    if (damping != cut->damping)
+        log_warn("variant", "tensor %.*s, %zu of %zu columns: damping raised from %g to %g",
+                 (int)cut->tensor->name.length, cut->tensor->name.data, w->n_cols, w->n_full,
+                 cut->damping, damping);
+    *solved = true;
+    return 0;
+}
+
+/* --- packing ---------------------------------------------------------------------------------- */
+
+/* Whether the kept columns are whole, aligned blocks of `block` weights. */
+static bool cuts_whole_blocks(const struct kept *cols, size_t block)
+{
+    if (cols->n % block != 0)
+        return false;
+    for (uint32_t i = 0; i < cols->n; i++)
+        if (cols->at[i] % block != i % block ||
+            (i % block != 0 && cols->at[i] != cols->at[i - 1] + 1))
+            return false;
+    return true;
+}
+
+/* The bytes of the kept blocks of the parent's rows, as they are. */
+static void copy_rows(const struct work *w, const struct cut *cut, enum format format, uint8_t *out)
+{
+    size_t block = format_block(format), bytes = format_block_bytes(format);
+    size_t from_bytes = format_row_bytes(format, w->n_full);
+    size_t out_bytes = format_row_bytes(format, w->n_cols);
+
+    for (size_t r = 0; r < w->n_rows; r++, out += out_bytes) {
+        const uint8_t *row = (const uint8_t *)cut->tensor->data + parent_row(cut, r) * from_bytes;
+        if (cut->cols.at == NULL)
+            memcpy(out, row, out_bytes);
+        for (size_t i = 0; cut->cols.at != NULL && i < cut->cols.n; i += block)
+            memcpy(out + i / block * bytes, row + cut->cols.at[i] / block * bytes, bytes);
+    }
+}
+
+static int pack_rows(const struct work *w, const struct cut *cut, enum format format, uint8_t *out,
+                     struct err *err)
+{
+    size_t row_bytes = format_row_bytes(format, w->n_cols);
+
+    for (size_t r = 0; r < w->n_rows; r++) {
+        if (quantize_rows(format, w->target + r * w->n_cols, 1, w->n_cols, w->importance,
+                          out + r * row_bytes, err) == 0)
+            continue;
+        err_prefix(err, "tensor %.*s, row %zu", (int)cut->tensor->name.length,
+                   cut->tensor->name.data, parent_row(cut, r));
+        return -1;
+    }
+    return 0;
+}
+
+/* --- judging ---------------------------------------------------------------------------------- */
+
+static double loss_of(const struct work *w, const double *rows, size_t n_rows)
+{
+    double sum = 0;
+
+    if (w->hessian != NULL)
+        return hessian_loss(w->n_full, w->hessian, n_rows, rows,
+                            w->judged + 2 * JUDGE_ROWS * w->n_full);
+    for (size_t i = 0; i < n_rows * w->n_full; i++)
+        sum += rows[i] * rows[i];
+    return sum;
+}
+
+/* One row as the parent has it, and what packing made of it less. */
+static int compare_row(const struct work *w, const struct cut *cut, enum format format, size_t row,
+                       const uint8_t *packed, double *whole, double *lost, struct err *err)
+{
+    const float *full = w->full + row * w->n_full;
+
+    kernels_reference()->unpack[format](packed, w->n_cols, w->back);
+    size_t bad = find_unsound(w->back, w->n_cols);
+    if (bad < w->n_cols) {
+        err_set(err, ERR_DATA, "tensor %.*s: row %zu holds %g, too large for %s",
+                (int)cut->tensor->name.length, cut->tensor->name.data, parent_row(cut, row),
+                (double)w->target[row * w->n_cols + bad], format_name(format));
+        return -1;
+    }
+    for (size_t i = 0; i < w->n_full; i++)
+        whole[i] = lost[i] = (double)full[i];
+    for (size_t c = 0; c < w->n_cols; c++)
+        lost[parent_col(cut, c)] -= (double)w->back[c];
+    return 0;
+}
+
+static int judge(const struct work *w, const struct cut *cut, enum format format,
+                 const uint8_t *out, double *error, double *whole, struct err *err)
+{
+    size_t row_bytes = format_row_bytes(format, w->n_cols);
+    double *all = w->judged, *lost = all + JUDGE_ROWS * w->n_full;
+
+    for (size_t begin = 0; begin < w->n_rows; begin += JUDGE_ROWS) {
+        size_t n = w->n_rows - begin < JUDGE_ROWS ? w->n_rows - begin : JUDGE_ROWS;
+        for (size_t r = 0; r < n; r++)
+            if (compare_row(w, cut, format, begin + r, out + (begin + r) * row_bytes,
+                            all + r * w->n_full, lost + r * w->n_full, err) != 0)
+                return -1;
+        *whole += loss_of(w, all, n);
+        *error += loss_of(w, lost, n);
+    }
+    return 0;
+}
+
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error, double *whole,
+              struct err *err)
+{
+    struct work w;
+    bool solved;
+    int status = -1;
+
+    if (work_init(&w, cut, err) != 0)
+        return -1;
+    if (read_rows(&w, cut, err) != 0 || read_moments(&w, cut, err) != 0 ||
+        solve(&w, cut, &solved, err) != 0)
+        goto done;
+    if (!solved && cut->tensor->format == format &&
+        (cut->cols.at == NULL || cuts_whole_blocks(&cut->cols, format_block(format))))
+        copy_rows(&w, cut, format, out);
+    else if (pack_rows(&w, cut, format, out, err) != 0)
+        goto done;
+    status = judge(&w, cut, format, out, error, whole, err);
+done:
+    work_fini(&w);
+    return status;
+}

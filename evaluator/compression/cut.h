@@ -1,0 +1,43 @@
+/* cut.h - one matrix of the parent, compressed: some of its rows and columns, packed in a format.
+ *
+ * Rows are selected.  Where columns go, the others are solved anew so that the outputs change least
+ * (obs.h, with the Hessian of the layer's input); then each row is quantized, weighted by the mean
+ * squared input of each column plus 1 % of their mean (the damping of methods.md A0: a column that
+ * the calibration text left silent still has a little weight).  A matrix that keeps all its columns
+ * and already has the format asked for is copied byte for byte. */
+#ifndef KERF_CUT_H
+#define KERF_CUT_H
+
+#include "evaluator/compression/calibration.h"
+#include "evaluator/formats/gguf.h"
+
+struct err;
+
+/* Kept positions, ascending; `at` NULL means all of them. */
+struct kept {
+    uint32_t *at;
+    uint32_t n;
+};
+
+struct cut {
+    const struct gguf_tensor *tensor;
+    struct kept rows, cols;
+    /* Where its inputs were heard; calibration NULL: nowhere, all inputs count the same. */
+    const struct calibration *calibration;
+    uint32_t layer;
+    enum linear_site site;
+    /* For obs_repair, when `cols` is a list: OBS_PLAIN leaves the weights as they are (and copies
+     * the parent's blocks where whole ones stay). */
+    double damping;
+};
+
+/* Pack into out[n_rows][format_row_bytes].  Adds to *error the mean squared change of the output,
+ * tr(D H D') with D = parent's weights - packed ones (0 where a column went) over the rows that
+ * stay, H not damped; to *whole what the parent's own output is, tr(W H W'), over the same rows.
+ *
+ * Memory: the kept rows as floats and H as doubles.  ERR_DATA names tensor and position of a NaN,
+ * an infinity or a value that the format cannot hold. */
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error, double *whole,
+              struct err *err);
+
+#endif
