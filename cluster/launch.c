@@ -2,6 +2,7 @@
  * end by itself, clean up what it leaves, and report what the master's status file says. */
 #include "cluster/leftover.h"
 #include "cluster/mpi_folder.h"
+#include "cluster/mpi_talk.h"
 #include "cluster/run.h"
 #include "cluster/run_status.h"
 #include "space/base/clock.h"
@@ -124,7 +125,8 @@ static void prepare_environment(void)
         setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
 }
 
-static int start(const struct command_line *line, pid_t *pid)
+/* mpirun with its stderr at `talk_end`.  0, or an errno. */
+static int start(const struct command_line *line, int talk_end, pid_t *pid)
 {
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
@@ -139,6 +141,7 @@ static int start(const struct command_line *line, pid_t *pid)
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, talk_end, 2);
     int failed = posix_spawnp(pid, "mpirun", &actions, &attributes, line->arg, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
@@ -151,19 +154,19 @@ static bool has_ended(pid_t pid)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-static bool wait_end(pid_t pid, double seconds)
+static bool wait_end(pid_t pid, double seconds, struct mpi_talk *talk)
 {
     int64_t end = clock_now_ns() + (int64_t)(seconds * 1e9);
     while (!has_ended(pid) && clock_now_ns() < end)
-        clock_nap_ns(20000000);
+        mpi_talk_pass(talk, 20);
     return has_ended(pid);
 }
 
 /* TERM, a while, KILL. */
-static void end_hard(pid_t pid)
+static void end_hard(pid_t pid, struct mpi_talk *talk)
 {
     kill(pid, SIGTERM);
-    if (!wait_end(pid, TERM_S))
+    if (!wait_end(pid, TERM_S, talk))
         kill(-pid, SIGKILL);
 }
 
@@ -184,11 +187,11 @@ static const char *find_fault(const struct study *study, int64_t begun_ns, int64
     return NULL;
 }
 
-static void watch(pid_t pid, const struct study *study)
+static void watch(pid_t pid, const struct study *study, struct mpi_talk *talk)
 {
     int64_t ended_ns = 0, begun_ns = clock_now_ns();
     for (unsigned tick = 0; !has_ended(pid); tick++) {
-        clock_nap_ns(50000000);
+        mpi_talk_pass(talk, 50);
         if (forward_stop) {
             forward_stop = 0;
             kill(pid, n_stops < 3 ? SIGUSR1 : SIGTERM);
@@ -196,9 +199,29 @@ static void watch(pid_t pid, const struct study *study)
         const char *fault = tick % 10 == 0 ? find_fault(study, begun_ns, &ended_ns) : NULL;
         if (fault != NULL) {
             log_warn("launch", "ending the run reason=\"%s\"", fault);
-            end_hard(pid);
+            end_hard(pid, talk);
         }
     }
+}
+
+/* From its start to its end, whichever way that comes.  0, or an errno when it cannot be started.
+ */
+static int run_mpirun(const struct command_line *line, const struct study *study)
+{
+    struct mpi_talk talk;
+    pid_t pid;
+    int talk_end;
+    if (mpi_talk_open(&talk, STDERR_FILENO, &talk_end) != 0)
+        return errno;
+    int failed = start(line, talk_end, &pid);
+    close(talk_end);
+    if (failed == 0) {
+        watch(pid, study, &talk);
+        kill(-pid, SIGKILL); /* whatever of its group is left */
+        waitpid(pid, NULL, 0);
+    }
+    mpi_talk_close(&talk);
+    return failed;
 }
 
 int run_launch(const struct study *study, const struct run_options *options, uint32_t n_ranks)
@@ -207,7 +230,6 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     struct mpi_folder folder;
     struct sigaction action = {.sa_handler = on_stop};
     char self[STUDY_PATH_MAX];
-    pid_t pid;
     int64_t begun = clock_wall_s();
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     self[length > 0 ? length : 0] = '\0';
@@ -224,7 +246,7 @@ int run_launch(const struct study *study, const struct run_options *options, uin
     run_progress_touch(study, 0);
     prepare_environment();
     compose(&line, study, options, n_ranks, &folder, self);
-    int failed = start(&line, &pid);
+    int failed = run_mpirun(&line, study);
     if (failed != 0) {
         fprintf(stderr,
                 "kerf: mpirun cannot be started: %s; install openmpi-bin, or leave --ranks "
@@ -233,9 +255,6 @@ int run_launch(const struct study *study, const struct run_options *options, uin
         mpi_folder_remove(&folder);
         return err_exit_status(ERR_RESOURCE);
     }
-    watch(pid, study);
-    kill(-pid, SIGKILL); /* whatever of its group is left */
-    waitpid(pid, NULL, 0);
     unsigned n_left = leftover_kill(RUN_MARK, getenv(RUN_MARK));
     if (n_left > 0)
         log_debug("launch", "ended what mpirun left processes=%u", n_left);
