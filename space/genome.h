@@ -62,7 +62,7 @@ void genome_uniform(struct genome *genome, const struct geometry *geometry, enum
 
 /* Bring to canonical form in place.  -1 with ERR_CONFIG, and the genome unchanged, when a choice
  * lies outside the geometry (more groups than the parent has, a width above d_ff, a dropped head).
- * Any width up to d_ff is allowed: the fallbacks make each one loadable, and which grid is searched
+ * Any width up to d_ff is allowed: the fallbacks make each one fit, and which grid is searched
  * is the space's business.  Rows: qkv, gate/up, embedding and head d_model; o kv_groups *
  * heads_per_group * head_dim; down the width; KV cache head_dim. */
 int genome_canonicalize(struct genome *genome, const struct geometry *geometry, struct err *err);
