@@ -10,9 +10,15 @@
 #include <lapack.h>
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* One call at a time.  A serial OpenBLAS hands out its work buffers without a lock: two threads
+ * that enter together get the same one and spoil each other's sums (seen with Debian 12's 0.3.21:
+ * sums of squares below zero). */
+static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
 
 /* BLAS counts in int. */
 static int int_of(size_t n)
@@ -35,8 +41,10 @@ void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, s
     if (m == 0 || n == 0)
         return;
     assert(lda >= k && ldb >= k && ldc >= n);
+    pthread_mutex_lock(&door);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int_of(m), int_of(n), int_of(k), alpha, a,
                 int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
@@ -45,8 +53,10 @@ void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, s
     if (m == 0 || n == 0)
         return;
     assert(lda >= k && ldb >= n && ldc >= n);
+    pthread_mutex_lock(&door);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha,
                 a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_dgemm_nt(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
@@ -55,8 +65,10 @@ void linalg_dgemm_nt(size_t m, size_t n, size_t k, double alpha, const double *a
     if (m == 0 || n == 0)
         return;
     assert(lda >= k && ldb >= k && ldc >= n);
+    pthread_mutex_lock(&door);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int_of(m), int_of(n), int_of(k), alpha, a,
                 int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_dgemm_nn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
@@ -65,8 +77,10 @@ void linalg_dgemm_nn(size_t m, size_t n, size_t k, double alpha, const double *a
     if (m == 0 || n == 0)
         return;
     assert(lda >= k && ldb >= n && ldc >= n);
+    pthread_mutex_lock(&door);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha,
                 a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
@@ -75,8 +89,10 @@ void linalg_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a
     if (m == 0 || n == 0)
         return;
     assert(lda >= m && ldb >= n && ldc >= n);
+    pthread_mutex_lock(&door);
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha, a,
                 int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_dgemv(size_t m, size_t n, double alpha, const double *a, size_t lda, const double *x,
@@ -85,16 +101,20 @@ void linalg_dgemv(size_t m, size_t n, double alpha, const double *a, size_t lda,
     if (m == 0)
         return;
     assert(lda >= n && lda > 0);
+    pthread_mutex_lock(&door);
     cblas_dgemv(CblasRowMajor, CblasNoTrans, int_of(m), int_of(n), alpha, a, int_of(lda), x, 1,
                 beta, y, 1);
+    pthread_mutex_unlock(&door);
 }
 
 void linalg_syrk_add(size_t n, size_t n_rows, const double *x, double *c)
 {
     if (n == 0 || n_rows == 0)
         return;
+    pthread_mutex_lock(&door);
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, int_of(n), int_of(n_rows), 1.0, x, int_of(n),
                 1.0, c, int_of(n));
+    pthread_mutex_unlock(&door);
 }
 
 /* The Cholesky factor in the place of the lower triangle. */
@@ -104,7 +124,9 @@ static int factor_spd(size_t n, double *a, struct err *err)
     int info = 0;
 
     /* The lower triangle by rows is the upper one by columns: Fortran's order, so no copy. */
+    pthread_mutex_lock(&door);
     LAPACK_dpotrf("U", &size, a, &size, &info);
+    pthread_mutex_unlock(&door);
     if (info > 0) {
         err_set(err, ERR_DATA, "matrix of %d rows is not positive definite (pivot %d)", size, info);
         return -1;
@@ -127,7 +149,9 @@ int linalg_solve_spd_rows(size_t n, double *a, size_t n_rows, double *b, struct 
     if (factor_spd(n, a, err) != 0)
         return -1;
     /* Rows of B are columns to Fortran. */
+    pthread_mutex_lock(&door);
     LAPACK_dpotrs("U", &size, &count, a, &size, b, &size, &info);
+    pthread_mutex_unlock(&door);
     /* A NaN slips through the pivots; it cannot hide in the answer. */
     if (info != 0 || !all_finite(b, n * n_rows)) {
         err_set(err, ERR_DATA, "matrix or right-hand side of %d rows is not finite", size);
@@ -145,7 +169,9 @@ int linalg_invert_spd(size_t n, double *a, struct err *err)
         return 0;
     if (factor_spd(n, a, err) != 0)
         return -1;
+    pthread_mutex_lock(&door);
     LAPACK_dpotri("U", &size, a, &size, &info);
+    pthread_mutex_unlock(&door);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < i; j++)
             a[j * n + i] = a[i * n + j];
@@ -176,7 +202,9 @@ int linalg_factor_vdv(size_t n, double *a, struct err *err)
         return 0;
     reverse(a, n * n);
     /* Columns of G to Fortran are rows here, which is where columns of V are wanted. */
+    pthread_mutex_lock(&door);
     LAPACK_dpotrf("L", &size, a, &size, &info);
+    pthread_mutex_unlock(&door);
     reverse(a, n * n);
     if (info > 0) {
         err_set(err, ERR_DATA, "matrix of %d rows is not positive definite (pivot %d)", size, info);
@@ -286,8 +314,10 @@ static int nnls_trial(struct nnls *s, const double *b, struct err *err)
     const int one = 1, m = int_of(s->m), n = int_of(n_chosen), ldb = m > n ? m : n;
     const double smallest = 1e-13; /* singular values below this part of the largest count as 0 */
     int rank = 0, info = 0;
+    pthread_mutex_lock(&door);
     LAPACK_dgelsy(&m, &n, &one, s->work_a, &m, s->work_b, &ldb, s->pivot, &smallest, &rank, s->work,
                   &s->n_work, &info);
+    pthread_mutex_unlock(&door);
     if (info != 0) {
         err_set(err, ERR_INTERNAL, "least squares of %d columns failed (%d)", n, info);
         return -1;

@@ -1,4 +1,5 @@
-/* linalg.h - the only door to BLAS and LAPACK.  Row-major throughout. */
+/* linalg.h - the only door to BLAS and LAPACK, one thread at a time: a second caller waits, so
+ * several threads are safe and not faster.  Row-major throughout. */
 #ifndef KERF_LINALG_H
 #define KERF_LINALG_H
 
@@ -37,9 +38,9 @@ int linalg_solve_spd_rows(size_t n, double *a, size_t n_rows, double *b, struct 
  * above. */
 int linalg_invert_spd(size_t n, double *a, struct err *err);
 
-/* A = V D V' for symmetric positive definite A[n][n], V unit upper triangular, D diagonal: what each
- * variable owes to the ones before it (column j of V) and what it has of its own (D_j).  Of
- * A the lower triangle is read and overwritten: row j holds V_kj for k < j, then D_j.  Errors as
+/* A = V D V' for symmetric positive definite A[n][n], V unit upper triangular, D diagonal: what
+ * each variable owes to the ones before it (column j of V) and what it has of its own (D_j).  Of A
+ * the lower triangle is read and overwritten: row j holds V_kj for k < j, then D_j.  Errors as
  * above; A is spoilt then. */
 int linalg_factor_vdv(size_t n, double *a, struct err *err);
 

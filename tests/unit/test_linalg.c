@@ -4,6 +4,7 @@
 #include "space/base/rng.h"
 #include "tests/tap.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 static void fill(struct rng *rng, float *x, size_t n)
@@ -385,8 +386,45 @@ static void test_nnls_edges(void)
     near(worst, 0, 1e-14, "and the times come back");
 }
 
+/* ---- several threads ---- */
+
+enum { CROWD = 4, ROUNDS = 3000, SIDE = 72 };
+
+/* Products of one matrix of the thread's own, each compared with the first; NULL when all agree. */
+static void *crowd_multiply(void *arg)
+{
+    double x[SIDE * SIDE], first[SIDE * SIDE], again[SIDE * SIDE];
+    double seed = *(const double *)arg;
+    for (size_t i = 0; i < SIDE * SIDE; i++)
+        x[i] = sin(seed + (double)i);
+    linalg_dgemm_tn(SIDE, SIDE, SIDE, 1, x, SIDE, x, SIDE, 0, first, SIDE);
+    for (int round = 0; round < ROUNDS; round++) {
+        linalg_dgemm_tn(SIDE, SIDE, SIDE, 1, x, SIDE, x, SIDE, 0, again, SIDE);
+        if (memcmp(first, again, sizeof first) != 0)
+            return arg;
+    }
+    return NULL;
+}
+
+/* A serial BLAS that hands one work buffer to two threads spoils their sums. */
+static void test_threads(void)
+{
+    pthread_t threads[CROWD];
+    double seeds[CROWD] = {1, 20, 300, 4000};
+    int n_spoilt = 0;
+    for (int i = 0; i < CROWD; i++)
+        pthread_create(&threads[i], NULL, crowd_multiply, &seeds[i]);
+    for (int i = 0; i < CROWD; i++) {
+        void *spoilt;
+        pthread_join(threads[i], &spoilt);
+        n_spoilt += spoilt != NULL;
+    }
+    ok(n_spoilt == 0, "%d threads at once get the sums of one (%d spoilt)", CROWD, n_spoilt);
+}
+
 int main(void)
 {
+    test_threads();
     test_gemm();
     test_solve();
     test_dgemm();
