@@ -1,6 +1,7 @@
 /* cut.c - read, solve, pack, judge. */
 #include "evaluator/compression/cut.h"
 
+#include "evaluator/compression/feedback.h"
 #include "evaluator/compression/hessian.h"
 #include "evaluator/compression/obs.h"
 #include "evaluator/compression/quantize.h"
@@ -10,6 +11,7 @@
 #include "space/base/log.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,8 +178,9 @@ static void copy_rows(const struct work *w, const struct cut *cut, enum format f
     }
 }
 
-static int pack_rows(const struct work *w, const struct cut *cut, enum format format, uint8_t *out,
-                     struct err *err)
+/* Row by row, each error weighted by its input alone; the message names a row that cannot be. */
+static int pack_plainly(const struct work *w, const struct cut *cut, enum format format,
+                        uint8_t *out, struct err *err)
 {
     size_t row_bytes = format_row_bytes(format, w->n_cols);
 
@@ -190,6 +193,55 @@ static int pack_rows(const struct work *w, const struct cut *cut, enum format fo
         return -1;
     }
     return 0;
+}
+
+/* The second moments of the columns that stay: [n_cols][n_cols], yours to free; NULL without
+ * memory. */
+static double *kept_moments(const struct work *w, const struct cut *cut)
+{
+    double *kept = malloc(w->n_cols * w->n_cols * sizeof *kept);
+
+    for (size_t i = 0; kept != NULL && i < w->n_cols; i++)
+        for (size_t j = 0; j < w->n_cols; j++)
+            kept[i * w->n_cols + j] =
+                w->hessian[parent_col(cut, i) * w->n_full + parent_col(cut, j)];
+    return kept;
+}
+
+static int pack_with_feedback(const struct work *w, const struct cut *cut, enum format format,
+                              uint8_t *out, struct err *err)
+{
+    char name[128];
+    int status = -1;
+
+    snprintf(name, sizeof name, "tensor %.*s", (int)cut->tensor->name.length,
+             cut->tensor->name.data);
+    double *kept = kept_moments(w, cut);
+    if (kept == NULL) {
+        err_set(err, ERR_MEMORY, "%s: out of memory", name);
+        return -1;
+    }
+    struct feedback *feedback = feedback_create(name, kept, w->n_cols, FEEDBACK_DAMPING, err);
+    if (feedback != NULL)
+        status = feedback_quantize(feedback, format, w->target, w->n_rows, out, NULL, err);
+    feedback_destroy(feedback);
+    free(kept);
+    return status;
+}
+
+static int pack_rows(const struct work *w, const struct cut *cut, enum format format, uint8_t *out,
+                     struct err *err)
+{
+    struct err first = {0};
+
+    if (w->hessian == NULL)
+        return pack_plainly(w, cut, format, out, err);
+    if (pack_with_feedback(w, cut, format, out, &first) == 0)
+        return 0;
+    /* What a weight did wrong is said with the parent's row. */
+    if (pack_plainly(w, cut, format, out, err) == 0)
+        *err = first;
+    return -1;
 }
 
 /* --- judging ---------------------------------------------------------------------------------- */

@@ -1,10 +1,10 @@
 /* cut.h - one matrix of the parent, compressed: some of its rows and columns, packed in a format.
  *
  * Rows are selected.  Where columns go, the others are solved anew so that the outputs change least
- * (obs.h, with the Hessian of the layer's input); then each row is quantized, weighted by the mean
- * squared input of each column plus 1 % of their mean (the damping of methods.md A0: a column that
- * the calibration text left silent still has a little weight).  A matrix that keeps all its columns
- * and already has the format asked for is copied byte for byte. */
+ * (obs.h, with the Hessian of the layer's input); then the rows are quantized with the same
+ * Hessian, the error of each weight fed to those after it (feedback.h).  Without a calibration each
+ * weight is rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
+ * the format asked for is copied byte for byte. */
 #ifndef KERF_CUT_H
 #define KERF_CUT_H
 

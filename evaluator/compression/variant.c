@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* Another way to compress is another version: 1 cut by importance and repaired nothing. */
-enum { VARIANT_VERSION = 2, VARIANT_ALIGN = 64 };
+enum { VARIANT_VERSION = 3, VARIANT_ALIGN = 64 };
 
 static const char *const part_names[N_PARTS] = {"qkv", "o", "gate_up", "down", "embd", "head"};
 
