@@ -36,7 +36,8 @@ void hessian_clear(struct hessian *hessian);
 /* wide[n_rows][n] = x; false when a value is not finite. */
 bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide);
 /* Add the tokens x[n_rows][n].  The work is cut into `n_parts`: call once for every part in
- * 0..n_parts-1, by several threads at once if wanted; the result does not depend on n_parts. */
+ * 0..n_parts-1, by several threads at once if wanted (linalg.h lets one at a time into the
+ * products, so they gain little); the result does not depend on n_parts. */
 void hessian_add(struct hessian *hessian, const double *x, size_t n_rows, unsigned part,
                  unsigned n_parts);
 

@@ -12,7 +12,7 @@
 struct subject {
     const struct gguf_tensor *tensor;
     uint32_t layer;
-    double damping; /* so far */
+    double asked, damping; /* at first, and so far */
     struct obs_layer obs;
     double *hessian;
     float *weights;
@@ -25,12 +25,13 @@ static void subject_fini(struct subject *s)
 }
 
 static int subject_init(struct subject *s, const struct gguf_tensor *tensor, uint32_t layer,
-                        double damping, enum linear_site site,
-                        const struct calibration *calibration, struct err *err)
+                        bool repair, enum linear_site site, const struct calibration *calibration,
+                        struct err *err)
 {
     size_t n_in = tensor->dims[0], n_out = tensor->dims[1];
+    double damping = repair ? obs_damping(n_in, calibration_n_tokens(calibration)) : OBS_PLAIN;
 
-    *s = (struct subject){.tensor = tensor, .layer = layer, .damping = damping};
+    *s = (struct subject){.tensor = tensor, .layer = layer, .asked = damping, .damping = damping};
     s->hessian = malloc(n_in * n_in * sizeof *s->hessian);
     s->weights = malloc(n_in * n_out * sizeof *s->weights);
     if (s->hessian == NULL || s->weights == NULL) {
@@ -66,9 +67,9 @@ static uint32_t *subject_order(struct subject *s, const struct obs_items *items,
 }
 
 /* Say where the first damping did not do. */
-static void tell_damping(const struct subject *s, double asked)
+static void tell_damping(const struct subject *s)
 {
-    if (s->damping == asked)
+    if (s->damping == s->asked)
         return;
     if (s->damping == OBS_PLAIN)
         log_warn("keep_order",
@@ -81,27 +82,27 @@ static void tell_damping(const struct subject *s, double asked)
 }
 
 static int order_ffn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                     double damping, const struct calibration *calibration, struct err *err)
+                     bool repair, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *down = parent_tensor(parent, layer, TENSOR_DOWN);
     struct subject s;
 
     if (down == NULL)
         return 0;
-    if (subject_init(&s, down, layer, damping, SITE_DOWN, calibration, err) != 0)
+    if (subject_init(&s, down, layer, repair, SITE_DOWN, calibration, err) != 0)
         return -1;
     struct obs_items channels = {1, s.obs.n_in, 1};
     order->n_channels[layer] = (uint32_t)s.obs.n_in;
     order->channel[layer] = subject_order(&s, &channels, err);
     order->damping[2 * layer + 1] = s.damping;
-    tell_damping(&s, damping);
+    tell_damping(&s);
     subject_fini(&s);
     return order->channel[layer] != NULL ? 0 : -1;
 }
 
 /* Columns of W_o come as [group][head of the group][head_dim]. */
 static int order_attn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                      double damping, const struct calibration *calibration, struct err *err)
+                      bool repair, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *o = parent_tensor(parent, layer, TENSOR_O);
     const struct gguf_tensor *k = parent_tensor(parent, layer, TENSOR_K);
@@ -109,7 +110,7 @@ static int order_attn(struct keep_order *order, const struct parent *parent, uin
 
     if (o == NULL || k == NULL)
         return 0;
-    if (subject_init(&s, o, layer, damping, SITE_O, calibration, err) != 0)
+    if (subject_init(&s, o, layer, repair, SITE_O, calibration, err) != 0)
         return -1;
     size_t head_dim = parent_geometry(parent)->head_dim;
     size_t n_heads = s.obs.n_in / head_dim, n_groups = k->dims[1] / head_dim;
@@ -121,12 +122,12 @@ static int order_attn(struct keep_order *order, const struct parent *parent, uin
     if (order->group[layer] != NULL)
         order->head[layer] = subject_order(&s, &heads, err);
     order->damping[2 * layer] = s.damping;
-    tell_damping(&s, damping);
+    tell_damping(&s);
     subject_fini(&s);
     return order->head[layer] != NULL ? 0 : -1;
 }
 
-static int order_all(struct keep_order *order, const struct parent *parent, double damping,
+static int order_all(struct keep_order *order, const struct parent *parent, bool repair,
                      const struct calibration *calibration, struct err *err)
 {
     struct keep_order *fresh = calloc(1, sizeof *fresh);
@@ -137,8 +138,8 @@ static int order_all(struct keep_order *order, const struct parent *parent, doub
     }
     fresh->n_layers = parent_geometry(parent)->n_layers;
     for (uint32_t l = 0; l < fresh->n_layers; l++) {
-        if (order_attn(fresh, parent, l, damping, calibration, err) != 0 ||
-            order_ffn(fresh, parent, l, damping, calibration, err) != 0) {
+        if (order_attn(fresh, parent, l, repair, calibration, err) != 0 ||
+            order_ffn(fresh, parent, l, repair, calibration, err) != 0) {
             keep_order_fini(fresh);
             free(fresh);
             return -1;
@@ -157,16 +158,16 @@ int keep_order_init(struct keep_order *order, const struct parent *parent,
 
     if (n_tokens < g->d_ff)
         log_warn("keep_order",
-                 "%llu calibration tokens for %u channels: what is repaired rests on the damping; "
-                 "a longer calibration text helps",
+                 "%llu calibration tokens for %u channels are few: weights are repaired with care; "
+                 "a longer calibration text keeps more",
                  (unsigned long long)n_tokens, g->d_ff);
-    return order_all(order, parent, OBS_DAMPING, calibration, err);
+    return order_all(order, parent, true, calibration, err);
 }
 
 int keep_order_init_plain(struct keep_order *order, const struct parent *parent,
                           const struct calibration *calibration, struct err *err)
 {
-    return order_all(order, parent, OBS_PLAIN, calibration, err);
+    return order_all(order, parent, false, calibration, err);
 }
 
 void keep_order_fini(struct keep_order *order)

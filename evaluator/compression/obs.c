@@ -106,6 +106,13 @@ static double live_mean(const struct obs_layer *layer)
     return n_live > 0 ? sum / (double)n_live : 0;
 }
 
+double obs_damping(size_t n_in, uint64_t n_tokens)
+{
+    double ratio = (double)n_in / (double)n_tokens;
+
+    return fmin(fmax(0.4 * ratio * sqrt(ratio), OBS_DAMPING), damping_max);
+}
+
 /* The next share to try, OBS_PLAIN in the end. */
 static double raised(double damping)
 {

@@ -173,6 +173,14 @@ static void check_greedy(const struct obs_layer *layer, const struct obs_items *
     free(h);
 }
 
+static void check_damping(void)
+{
+    ok(obs_damping(1024, 1 << 20) == OBS_DAMPING && obs_damping(1024, 16384) == OBS_DAMPING,
+       "with many tokens the damping is the least");
+    near(obs_damping(1000, 4000), 0.05, 1e-15, "with few it grows");
+    ok(obs_damping(1024, 64) == 1, "up to the mean itself");
+}
+
 static void check_orders(void)
 {
     struct obs_layer layer = make_layer(9, 100, 1);
@@ -344,6 +352,7 @@ static void check_refusals(void)
 
 int main(void)
 {
+    check_damping();
     check_orders();
     check_repair();
     check_dead();

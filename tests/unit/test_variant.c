@@ -102,7 +102,7 @@ static void check_repaired(const struct bench *b)
     struct variant_key key = {PART_DOWN, 1, 100, 0, FORMAT_BF16};
     const struct gguf_tensor *down = parent_tensor(b->parent, 1, TENSOR_DOWN);
     const uint16_t *from = down->data;
-    double *h = malloc(512 * 512 * sizeof *h), damping = OBS_DAMPING;
+    double *h = malloc(512 * 512 * sizeof *h), damping = b->order.damping[3];
     float *w = malloc(256 * 512 * sizeof *w), *want = malloc(256 * 100 * sizeof *want);
     uint32_t kept[100];
     size_t wrong = 0;
