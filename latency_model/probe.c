@@ -25,6 +25,8 @@
 #define MIN_ACCEPTED_SHARE 4
 /* Fewer ratios than this have no 95 % interval at all. */
 #define MIN_ACCEPTED 6
+/* An interval so many times as wide as wanted says little. */
+#define VAGUE 5.0
 
 /* What the system says around a run; differences tell what disturbed it. */
 struct witness {
@@ -49,7 +51,7 @@ struct session {
     struct rng *rng;
     struct sample *sample; /* [rounds_max][n_items] */
     uint32_t n_rounds;
-    bool noisy;            /* disturbed samples count too */
+    bool noisy;     /* disturbed samples count too */
     int64_t end_ns; /* 0: no limit */
 };
 
@@ -296,6 +298,59 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
     return 0;
 }
 
+/* Warm-up, rounds, summary; the samples are forgotten. */
+static int attempt(struct session *session, struct probe_result *results, struct err *err)
+{
+    uint32_t n_warmup = 0;
+    session->n_rounds = 0;
+    session->noisy = false;
+    if (warm_up(session, &n_warmup, err) != 0 || run_rounds(session, results, err) != 0)
+        return -1;
+    if (finish(session, n_warmup, results, NULL) == 0)
+        return 0;
+    session->noisy = true;
+    return finish(session, n_warmup, results, err);
+}
+
+/* The widest interval of the items against the reference, as a multiple of what was wanted. */
+static double excess(const struct session *session, const struct probe_result *results)
+{
+    double widest = 0;
+    for (size_t i = 1; i < session->n_items; i++) {
+        double half = (results[i].ratio_hi - results[i].ratio_lo) / 2;
+        widest = fmax(widest, half / (session->plan->ci * results[i].ratio_mid));
+    }
+    return widest;
+}
+
+/* A machine that changes its pace in mid-probe rejects no sample and still tells little. */
+static bool is_vague(const struct session *session, const struct probe_result *results)
+{
+    return session->noisy || excess(session, results) > VAGUE;
+}
+
+/* A vague result is measured once more, and the better of the two kept. */
+static int attempt_again(struct session *session, struct probe_result *results, struct err *err)
+{
+    struct probe_result *first = malloc(session->n_items * sizeof *first);
+    bool noisy = session->noisy;
+    double width = excess(session, results);
+    if (first == NULL) {
+        err_set(err, ERR_MEMORY, "probe: out of memory");
+        return -1;
+    }
+    memcpy(first, results, session->n_items * sizeof *first);
+    int status = attempt(session, results, NULL);
+    bool better =
+        status == 0 && (session->noisy == noisy ? excess(session, results) < width : noisy);
+    if (!better) {
+        memcpy(results, first, session->n_items * sizeof *first);
+        session->noisy = noisy;
+    }
+    free(first);
+    return 0;
+}
+
 int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *wanted,
               int cpu, struct rng *rng, struct probe_result *results, struct err *err)
 {
@@ -313,14 +368,11 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;
     }
-    uint32_t n_warmup = 0;
-    int status = warm_up(&session, &n_warmup, err);
-    if (status == 0)
-        status = run_rounds(&session, results, err);
-    if (status == 0 && finish(&session, n_warmup, results, NULL) != 0) {
-        session.noisy = true;
-        status = finish(&session, n_warmup, results, err);
-    }
+    int status = attempt(&session, results, err);
+    if (status == 0 && is_vague(&session, results))
+        status = attempt_again(&session, results, err);
+    for (size_t i = 0; status == 0 && i < n_items; i++)
+        results[i].noisy = is_vague(&session, results);
     free(session.sample);
     return status;
 }

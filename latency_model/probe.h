@@ -7,8 +7,9 @@
  * was switched out involuntarily more than allowed, the hypervisor stole time, or a fixed spin loop
  * run beside it was off (clock).  A round counts only where reference and item are both accepted.
  * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
- * survive even there, the machine was not quiet: all samples that stayed on their core then count,
- * and the result says that it is noisy. */
+ * survive even there, the machine was not quiet: all samples that stayed on their core then count.
+ * Such a result, and one whose interval is still 5 times as wide as wanted, is measured once more
+ * and the better one kept; if that one is no better, it says that it is noisy. */
 #ifndef KERF_PROBE_H
 #define KERF_PROBE_H
 
@@ -45,7 +46,7 @@ struct probe_rejects {
 struct probe_result {
     uint32_t n_accepted, n_warmup;
     struct probe_rejects rejected;
-    bool noisy;                         /* disturbed samples had to be counted in */
+    bool noisy; /* disturbed samples had to be counted in, or the interval stayed wide */
     double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
