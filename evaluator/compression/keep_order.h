@@ -10,6 +10,15 @@
  * was made with; where that was OBS_PLAIN they stay as they are.  Which it was is part of the order
  * and of its hash, and said in the log.
  *
+ * Measured on the reference model, every layer narrowed alike, BF16 (tests/bench/bench_compress:
+ * 16,384 calibration tokens, KLD in nats per token on 8,192 held-out ones, +- standard error):
+ *
+ *                          as it is here      order, no repair   importance, no repair
+ *     FFN 768 of 1024     0.0069 +- 0.0007    0.0106 +- 0.0011      0.0142 +- 0.0026
+ *     FFN 512 of 1024     0.054  +- 0.009     0.114  +- 0.015       0.145  +- 0.022
+ *     KV groups 2 of 4    0.192  +- 0.013     0.276  +- 0.015       0.317  +- 0.024
+ *     query heads 2 of 4  0.088  +- 0.013     0.344  +- 0.030       0.330  +- 0.017
+ *
  * An order is made once and kept in a file beside the calibration, since a process comes and goes
  * with every evaluation, and since nodes whose processors round differently must cut alike:
  *   "KERFKEEP" | u32 version, n_layers | identity[32] of calibration and version |
