@@ -13,7 +13,7 @@
 /* The drawing, in pixels: the frame and what stands around it. */
 #define WIDTH  760
 #define HEIGHT 520
-#define LEFT   76
+#define LEFT   84
 #define RIGHT  (WIDTH - 24)
 #define TOP    64
 #define BOTTOM (HEIGHT - 118)
@@ -107,7 +107,7 @@ static void draw_axes(const struct picture *p)
             "(log scale)</text>\n",
             (LEFT + RIGHT) / 2, BOTTOM + 38);
     fprintf(p->out,
-            "<text transform=\"translate(20 %d) rotate(-90)\" text-anchor=\"middle\">KL divergence "
+            "<text transform=\"translate(16 %d) rotate(-90)\" text-anchor=\"middle\">KL divergence "
             "to the parent, nats per token (log scale)</text>\n",
             (TOP + BOTTOM) / 2);
 }

@@ -62,8 +62,8 @@ const char *part_name(enum part part);
 void variant_layout(const struct geometry *geometry, const struct variant_key *key,
                     struct variant *layout);
 
-/* Compress into `out` (layout->n_bytes bytes): select rows, repair columns, quantize with
- * importance. Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and
+/* Compress into `out` (layout->n_bytes bytes): select rows, repair columns, quantize with error
+ * feedback. Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and
  * position of a NaN, an infinity or a value that the format cannot hold; ERR_MISSING when the
  * parent does not have that much of the unit.  One thread; different builds may run at the same
  * time. */
