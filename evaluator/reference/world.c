@@ -69,7 +69,8 @@ static unsigned task_draw(struct pen *pen)
     return task;
 }
 
-static void document_write(struct pen *pen, const struct world *world, unsigned task)
+/* An exercise of any task but facts: a document, or an item where the pen carries one. */
+static void exercise_write(struct pen *pen, const struct world *world, unsigned task)
 {
     switch (task) {
     case WORLD_COREFERENCE:
@@ -87,18 +88,22 @@ static void document_write(struct pen *pen, const struct world *world, unsigned 
     case WORLD_SEQUENCE:
         sequence_exercise(pen);
         break;
-    case WORLD_FACTS:
-        facts_document(pen, world);
-        break;
-    case WORLD_READING:
-        reading_exercise(pen);
-        break;
     default:
-        if (pen_chance(pen, 8))
-            scenes_write(pen, 60);
-        else
-            rhyme_write(pen);
+        assert(task == WORLD_READING);
+        reading_exercise(pen);
     }
+}
+
+static void document_write(struct pen *pen, const struct world *world, unsigned task)
+{
+    if (task == WORLD_FACTS)
+        facts_document(pen, world);
+    else if (task != WORLD_N_TASKS)
+        exercise_write(pen, world, task);
+    else if (pen_chance(pen, 8))
+        scenes_write(pen, 60);
+    else
+        rhyme_write(pen);
 }
 
 size_t world_document(const struct world *world, uint64_t seed, uint64_t index, bool marked,
@@ -123,28 +128,10 @@ size_t world_document_of(const struct world *world, enum world_task only, uint64
 static void item_write(struct pen *pen, const struct world *world, enum world_task task,
                        size_t fact)
 {
-    switch (task) {
-    case WORLD_COREFERENCE:
-        coreference_exercise(pen);
-        break;
-    case WORLD_CAUSE_EFFECT:
-        cause_effect_exercise(pen);
-        break;
-    case WORLD_ARITHMETIC:
-        arithmetic_exercise(pen);
-        break;
-    case WORLD_RECALL:
-        recall_exercise(pen, world);
-        break;
-    case WORLD_SEQUENCE:
-        sequence_exercise(pen);
-        break;
-    case WORLD_FACTS:
+    if (task == WORLD_FACTS)
         facts_item(pen, world, fact);
-        break;
-    default:
-        reading_exercise(pen);
-    }
+    else
+        exercise_write(pen, world, task);
 }
 
 static bool is_repeated(const struct world_item *items, size_t n)

@@ -35,64 +35,62 @@ static bool all_finite(const double *x, size_t n)
     return true;
 }
 
-void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-                    const float *b, size_t ldb, float beta, float *c, size_t ldc)
+/* C = alpha * op(A) op(B) + beta * C with C[m][n] and k terms; `ta` and `tb` say which of the two
+ * is stored turned.  A row of what is stored is no shorter than what is taken from it. */
+static void sgemm(enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, size_t m, size_t n, size_t k,
+                  float alpha, const float *a, size_t lda, const float *b, size_t ldb, float beta,
+                  float *c, size_t ldc)
 {
     if (m == 0 || n == 0)
         return;
-    assert(lda >= k && ldb >= k && ldc >= n);
+    assert(lda >= (ta == CblasTrans ? m : k) && ldb >= (tb == CblasTrans ? k : n) && ldc >= n);
     pthread_mutex_lock(&door);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int_of(m), int_of(n), int_of(k), alpha, a,
-                int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
+    cblas_sgemm(CblasRowMajor, ta, tb, int_of(m), int_of(n), int_of(k), alpha, a, int_of(lda), b,
+                int_of(ldb), beta, c, int_of(ldc));
     pthread_mutex_unlock(&door);
+}
+
+static void dgemm(enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, size_t m, size_t n, size_t k,
+                  double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+                  double beta, double *c, size_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    assert(lda >= (ta == CblasTrans ? m : k) && ldb >= (tb == CblasTrans ? k : n) && ldc >= n);
+    pthread_mutex_lock(&door);
+    cblas_dgemm(CblasRowMajor, ta, tb, int_of(m), int_of(n), int_of(k), alpha, a, int_of(lda), b,
+                int_of(ldb), beta, c, int_of(ldc));
+    pthread_mutex_unlock(&door);
+}
+
+void linalg_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                    const float *b, size_t ldb, float beta, float *c, size_t ldc)
+{
+    sgemm(CblasNoTrans, CblasTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void linalg_gemm_nn(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                     const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
-    if (m == 0 || n == 0)
-        return;
-    assert(lda >= k && ldb >= n && ldc >= n);
-    pthread_mutex_lock(&door);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha,
-                a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
-    pthread_mutex_unlock(&door);
+    sgemm(CblasNoTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void linalg_dgemm_nt(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
                      const double *b, size_t ldb, double beta, double *c, size_t ldc)
 {
-    if (m == 0 || n == 0)
-        return;
-    assert(lda >= k && ldb >= k && ldc >= n);
-    pthread_mutex_lock(&door);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int_of(m), int_of(n), int_of(k), alpha, a,
-                int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
-    pthread_mutex_unlock(&door);
+    dgemm(CblasNoTrans, CblasTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void linalg_dgemm_nn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
                      const double *b, size_t ldb, double beta, double *c, size_t ldc)
 {
-    if (m == 0 || n == 0)
-        return;
-    assert(lda >= k && ldb >= n && ldc >= n);
-    pthread_mutex_lock(&door);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha,
-                a, int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
-    pthread_mutex_unlock(&door);
+    dgemm(CblasNoTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void linalg_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
                      const double *b, size_t ldb, double beta, double *c, size_t ldc)
 {
-    if (m == 0 || n == 0)
-        return;
-    assert(lda >= m && ldb >= n && ldc >= n);
-    pthread_mutex_lock(&door);
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int_of(m), int_of(n), int_of(k), alpha, a,
-                int_of(lda), b, int_of(ldb), beta, c, int_of(ldc));
-    pthread_mutex_unlock(&door);
+    dgemm(CblasTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void linalg_dgemv(size_t m, size_t n, double alpha, const double *a, size_t lda, const double *x,
