@@ -11,12 +11,12 @@
 #include "evaluator/compression/stitch.h"
 #include "evaluator/quality/quality.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_model.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CALIBRATION_TOKENS 65536
 #define QUALITY_TOKENS     8192
@@ -33,17 +33,8 @@ struct method {
 enum { METHOD_OBS, METHOD_CUT, METHOD_IMPORTANCE, N_METHODS };
 
 struct bench {
-    struct parent *parent;
-    struct model *parent_model;
-    struct tokenizer *tokenizer;
-    struct team *team;
-    const struct kernels *kernels;
-    struct token_set heldout;
-    struct calibration *calibration;
+    struct bench_model m;
     struct method method[N_METHODS];
-    struct parent_states *states;
-    struct forward *forward;
-    char folder[32];
 };
 
 static int open_methods(struct bench *b, struct err *err)
@@ -53,15 +44,15 @@ static int open_methods(struct bench *b, struct err *err)
     for (int m = 0; m < N_METHODS; m++) {
         struct method *method = &b->method[m];
         int status = m == METHOD_IMPORTANCE
-                         ? keep_order_init_plain(&method->order, b->parent, b->calibration, err)
-                         : keep_order_init(&method->order, b->parent, b->calibration, err);
+                         ? keep_order_init_plain(&method->order, b->m.parent, b->m.calibration, err)
+                         : keep_order_init(&method->order, b->m.parent, b->m.calibration, err);
         if (status != 0)
             return -1;
         for (uint32_t u = 0; m == METHOD_CUT && u < 2 * method->order.n_layers; u++)
             method->order.damping[u] = OBS_PLAIN;
         method->name = names[m];
-        variant_source_init(&method->source, b->parent, b->calibration, &method->order);
-        method->store = store_open(b->folder, &method->source, err);
+        variant_source_init(&method->source, b->m.parent, b->m.calibration, &method->order);
+        method->store = store_open(b->m.folder, &method->source, err);
         if (method->store == NULL)
             return -1;
     }
@@ -70,35 +61,14 @@ static int open_methods(struct bench *b, struct err *err)
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    struct forward_options options = {.n_ctx = 512, .n_batch = 512};
     uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct token_set text;
-    char path[64];
-
-    strcpy(b->folder, "/tmp/kerf-bench.XXXXXX");
-    b->kernels = kernels_select();
-    b->parent = parent_open(argv[1], err);
-    if (b->parent == NULL || mkdtemp(b->folder) == NULL)
-        return -1;
-    b->parent_model = model_of_parent(b->parent, err);
-    b->tokenizer = tokenizer_create(parent_gguf(b->parent), err);
-    b->team = team_create(THREADS, NULL, NULL, err);
-    if (b->parent_model == NULL || b->tokenizer == NULL || b->team == NULL ||
-        token_set_read(&text, b->tokenizer, argv[2], "", 512, n_tokens, 2, err) != 0 ||
-        token_set_read(&b->heldout, b->tokenizer, argv[3], "", 512, QUALITY_TOKENS, 2, err) != 0)
-        return -1;
-    b->calibration = calibration_of_parent(b->parent, b->kernels, b->team, &text, err);
-    token_set_fini(&text);
-    if (b->calibration == NULL || open_methods(b, err) != 0)
-        return -1;
-    b->forward = forward_create(b->parent_model, b->kernels, b->team, &options, err);
-    struct hash256 hash = parent_hash(b->parent);
-    snprintf(path, sizeof path, "%s/states", b->folder);
-    if (b->forward == NULL || parent_states_make(path, &hash, b->parent_model, b->kernels, b->team,
-                                                 &b->heldout, err) != 0)
-        return -1;
-    b->states = parent_states_open(path, &hash, &b->heldout, err);
-    return b->states != NULL ? 0 : -1;
+    struct bench_model_plan plan = {.model = argv[1],
+                                    .calibration = argv[2],
+                                    .heldout = argv[3],
+                                    .n_calibration = (uint32_t)n_tokens,
+                                    .n_quality = QUALITY_TOKENS,
+                                    .n_threads = THREADS};
+    return bench_model_open(&b->m, &plan, err) == 0 ? open_methods(b, err) : -1;
 }
 
 /* Mean relative layer error of what narrows the unit, over the layers. */
@@ -125,18 +95,18 @@ static int bench_genome(struct bench *b, const char *what, struct genome *genome
 {
     double base = 0, base_se = 0;
 
-    if (genome_canonicalize(genome, parent_geometry(b->parent), err) != 0)
+    if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
     for (int m = 0; m < N_METHODS; m++) {
         struct quality q;
         double layer;
-        struct model *model = stitch_model(b->parent, b->method[m].store, genome, err);
+        struct model *model = stitch_model(b->m.parent, b->method[m].store, genome, err);
         if (model == NULL)
             return -1;
-        forward_set_model(b->forward, model);
-        int status = quality_measure(b->forward, b->parent_model, b->states, &b->heldout,
+        forward_set_model(b->m.forward, model);
+        int status = quality_measure(b->m.forward, b->m.model, b->m.states, &b->m.heldout,
                                      QUALITY_TOKENS, &q, err);
-        forward_set_model(b->forward, b->parent_model);
+        forward_set_model(b->m.forward, b->m.model);
         model_destroy(model);
         if (status != 0 || mean_error(&b->method[m], genome, attn, &layer, err) != 0)
             return -1;
@@ -159,7 +129,7 @@ static int bench_genome(struct bench *b, const char *what, struct genome *genome
 
 static int bench_all(struct bench *b, struct err *err)
 {
-    const struct geometry *g = parent_geometry(b->parent);
+    const struct geometry *g = parent_geometry(b->m.parent);
     struct genome *genome = malloc(sizeof *genome);
     char name[64];
     int status = genome != NULL ? 0 : -1;
@@ -167,21 +137,21 @@ static int bench_all(struct bench *b, struct err *err)
     printf("| every layer | method | layer error | KLD, nats/token +- SE | top-1 | KLD / OBS |\n"
            "|---|---|---|---|---|---|\n");
     for (uint32_t quarters = 3; quarters > 0 && status == 0; quarters--) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         for (uint32_t l = 0; l < g->n_layers; l++)
             genome->ffn[l].width = g->d_ff * quarters / 4;
         snprintf(name, sizeof name, "FFN %u of %u", g->d_ff * quarters / 4, g->d_ff);
         status = bench_genome(b, name, genome, false, err);
     }
     for (uint32_t groups = g->n_kv_heads - 1; groups > 0 && status == 0; groups--) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         for (uint32_t l = 0; l < g->n_layers; l++)
             genome->attn[l].kv_groups = groups;
         snprintf(name, sizeof name, "KV groups %u of %u", groups, g->n_kv_heads);
         status = bench_genome(b, name, genome, true, err);
     }
     for (uint32_t heads = g->n_heads / g->n_kv_heads - 1; heads > 0 && status == 0; heads--) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         for (uint32_t l = 0; l < g->n_layers; l++)
             genome->attn[l].heads_per_group = heads;
         snprintf(name, sizeof name, "query heads %u of %u", heads, g->n_heads / g->n_kv_heads);
@@ -193,23 +163,11 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    char command[64];
-
-    forward_destroy(b->forward);
-    parent_states_close(b->states);
     for (int m = 0; m < N_METHODS; m++) {
         store_close(b->method[m].store);
         keep_order_fini(&b->method[m].order);
     }
-    calibration_destroy(b->calibration);
-    token_set_fini(&b->heldout);
-    team_destroy(b->team);
-    tokenizer_destroy(b->tokenizer);
-    model_destroy(b->parent_model);
-    parent_close(b->parent);
-    snprintf(command, sizeof command, "rm -rf %s", b->folder);
-    if (system(command) != 0)
-        fprintf(stderr, "%s is left behind\n", b->folder);
+    bench_model_close(&b->m);
 }
 
 int main(int argc, char **argv)

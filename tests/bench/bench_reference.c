@@ -7,12 +7,12 @@
 #include "evaluator/quality/task.h"
 #include "space/base/err.h"
 #include "space/space.h"
+#include "tests/bench/bench_model.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CALIBRATION_TOKENS 65536
 #define QUALITY_TOKENS     16384
@@ -21,60 +21,35 @@
 #define MAX_TASKS          8
 
 struct bench {
-    struct parent *parent;
-    struct model *parent_model;
-    struct tokenizer *tokenizer;
-    struct team *team;
-    const struct kernels *kernels;
-    struct token_set heldout;
-    struct calibration *calibration;
+    struct bench_model m;
     struct keep_order order;
     struct variant_source source;
     struct store *store;
-    struct parent_states *states;
-    struct forward *forward;
     struct task *task[MAX_TASKS];
     int n_tasks;
-    char folder[32];
 };
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    char path[64];
-    struct token_set text;
-    struct forward_options options = {.n_ctx = 512, .n_batch = 512};
-    strcpy(b->folder, "/tmp/kerf-bench.XXXXXX");
-    b->kernels = kernels_select();
-    b->parent = parent_open(argv[1], err);
-    if (b->parent == NULL || mkdtemp(b->folder) == NULL)
+    struct bench_model_plan plan = {.model = argv[1],
+                                    .calibration = argv[2],
+                                    .heldout = argv[3],
+                                    .n_calibration = CALIBRATION_TOKENS,
+                                    .n_quality = QUALITY_TOKENS,
+                                    .n_threads = THREADS};
+    if (bench_model_open(&b->m, &plan, err) != 0 ||
+        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
         return -1;
-    b->parent_model = model_of_parent(b->parent, err);
-    b->tokenizer = tokenizer_create(parent_gguf(b->parent), err);
-    b->team = team_create(THREADS, NULL, NULL, err);
-    if (b->parent_model == NULL || b->tokenizer == NULL || b->team == NULL ||
-        token_set_read(&text, b->tokenizer, argv[2], "", 512, CALIBRATION_TOKENS, 2, err) != 0 ||
-        token_set_read(&b->heldout, b->tokenizer, argv[3], "", 512, QUALITY_TOKENS, 2, err) != 0)
+    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
+    b->store = store_open(b->m.folder, &b->source, err);
+    if (b->store == NULL)
         return -1;
-    b->calibration = calibration_of_parent(b->parent, b->kernels, b->team, &text, err);
-    token_set_fini(&text);
-    if (b->calibration == NULL ||
-        keep_order_init(&b->order, b->parent, b->calibration, err) != 0)
-        return -1;
-    variant_source_init(&b->source, b->parent, b->calibration, &b->order);
-    b->store = store_open(b->folder, &b->source, err);
-    b->forward = forward_create(b->parent_model, b->kernels, b->team, &options, err);
-    struct hash256 hash = parent_hash(b->parent);
-    snprintf(path, sizeof path, "%s/states", b->folder);
-    if (b->store == NULL || b->forward == NULL ||
-        parent_states_make(path, &hash, b->parent_model, b->kernels, b->team, &b->heldout, err) != 0)
-        return -1;
-    b->states = parent_states_open(path, &hash, &b->heldout, err);
     for (int i = 4; i < argc && b->n_tasks < MAX_TASKS; i++) {
-        b->task[b->n_tasks] = task_read(argv[i], b->tokenizer, TASK_ITEMS, err);
+        b->task[b->n_tasks] = task_read(argv[i], b->m.tokenizer, TASK_ITEMS, err);
         if (b->task[b->n_tasks++] == NULL)
             return -1;
     }
-    return b->states != NULL ? 0 : -1;
+    return 0;
 }
 
 static int print_row(struct bench *b, const char *name, const struct model *model,
@@ -82,16 +57,16 @@ static int print_row(struct bench *b, const char *name, const struct model *mode
 {
     struct quality q;
     double sum = 0, variance = 0;
-    forward_set_model(b->forward, model);
-    if (quality_measure(b->forward, b->parent_model, b->states, &b->heldout, QUALITY_TOKENS, &q,
+    forward_set_model(b->m.forward, model);
+    if (quality_measure(b->m.forward, b->m.model, b->m.states, &b->m.heldout, QUALITY_TOKENS, &q,
                         err) != 0)
         return -1;
     printf("| %s | %.2f | %.3g +- %.2g | %.3f | %.3f |", name,
-           (double)account_weight_bytes(genome, parent_geometry(b->parent)) * 1e-6, q.kld,
+           (double)account_weight_bytes(genome, parent_geometry(b->m.parent)) * 1e-6, q.kld,
            1.96 * q.kld_se, q.ppl, q.top1);
     for (int i = 0; i < b->n_tasks; i++) {
         struct task_score score;
-        if (task_score(b->forward, b->task[i], &score, err) != 0)
+        if (task_score(b->m.forward, b->task[i], &score, err) != 0)
             return -1;
         printf(" %.2f |", score.acc_norm);
         sum += score.acc_norm;
@@ -106,11 +81,11 @@ static int print_row(struct bench *b, const char *name, const struct model *mode
 
 static int bench_genome(struct bench *b, const char *name, struct genome *genome, struct err *err)
 {
-    if (genome_canonicalize(genome, parent_geometry(b->parent), err) != 0)
+    if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
-    struct model *model = stitch_model(b->parent, b->store, genome, err);
+    struct model *model = stitch_model(b->m.parent, b->store, genome, err);
     int status = model != NULL ? print_row(b, name, model, genome, err) : -1;
-    forward_set_model(b->forward, b->parent_model);
+    forward_set_model(b->m.forward, b->m.model);
     model_destroy(model);
     return status;
 }
@@ -122,8 +97,8 @@ static void drop_layers(const struct bench *b, struct genome *genome, uint32_t n
         uint32_t least = 0;
         double smallest = INFINITY;
         for (uint32_t l = 1; l < genome->n_layers; l++) {
-            double sum = calibration_influence(b->calibration, 2 * l) +
-                         calibration_influence(b->calibration, 2 * l + 1);
+            double sum = calibration_influence(b->m.calibration, 2 * l) +
+                         calibration_influence(b->m.calibration, 2 * l + 1);
             if (genome->attn[l].kv_groups > 0 && sum < smallest) {
                 smallest = sum;
                 least = l;
@@ -136,11 +111,11 @@ static void drop_layers(const struct bench *b, struct genome *genome, uint32_t n
 
 static int bench_all(struct bench *b, struct err *err)
 {
-    const struct geometry *g = parent_geometry(b->parent);
+    const struct geometry *g = parent_geometry(b->m.parent);
     struct genome *genome = malloc(sizeof *genome);
     char name[64];
     int status = genome != NULL ? 0 : -1;
-    parent_genome(b->parent, genome);
+    parent_genome(b->m.parent, genome);
     printf("| model | MB | KLD, nats/token | perplexity | top-1 |");
     for (int i = 0; i < b->n_tasks; i++)
         printf(" %s |", task_name(b->task[i]));
@@ -149,7 +124,7 @@ static int bench_all(struct bench *b, struct err *err)
         printf("---|");
     printf("---|\n");
     if (status == 0)
-        status = print_row(b, "parent, BF16", b->parent_model, genome, err);
+        status = print_row(b, "parent, BF16", b->m.model, genome, err);
     for (int f = N_FORMATS - 1; f >= 0 && status == 0; f--) {
         if (!format_is_quantized((enum format)f))
             continue;
@@ -157,20 +132,20 @@ static int bench_all(struct bench *b, struct err *err)
         status = bench_genome(b, format_name((enum format)f), genome, err);
     }
     for (uint32_t n = 1; n <= g->n_layers / 2 && status == 0; n++) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         drop_layers(b, genome, n);
         snprintf(name, sizeof name, "BF16, %u of %u layers", g->n_layers - n, g->n_layers);
         status = bench_genome(b, name, genome, err);
     }
     for (uint32_t width = g->d_ff - 256; width >= 256 && status == 0; width -= 256) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         for (uint32_t l = 0; l < g->n_layers; l++)
             genome->ffn[l].width = width;
         snprintf(name, sizeof name, "BF16, FFN %u of %u", width, g->d_ff);
         status = bench_genome(b, name, genome, err);
     }
     if (status == 0) {
-        parent_genome(b->parent, genome);
+        parent_genome(b->m.parent, genome);
         for (uint32_t l = 0; l < g->n_layers; l++)
             genome->attn[l].kv_groups = g->n_kv_heads / 2;
         status = bench_genome(b, "BF16, half of the KV groups", genome, err);
@@ -181,22 +156,11 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    char command[64];
     for (int i = 0; i < b->n_tasks; i++)
         task_destroy(b->task[i]);
-    forward_destroy(b->forward);
-    parent_states_close(b->states);
     store_close(b->store);
     keep_order_fini(&b->order);
-    calibration_destroy(b->calibration);
-    token_set_fini(&b->heldout);
-    team_destroy(b->team);
-    tokenizer_destroy(b->tokenizer);
-    model_destroy(b->parent_model);
-    parent_close(b->parent);
-    snprintf(command, sizeof command, "rm -rf %s", b->folder);
-    if (system(command) != 0)
-        fprintf(stderr, "%s is left behind\n", b->folder);
+    bench_model_close(&b->m);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,63 @@
+#include "tests/bench/bench_model.h"
+
+#include "evaluator/parent.h"
+#include "space/base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan, struct err *err)
+{
+    struct forward_options options = {.n_ctx = 512, .n_batch = 512};
+    struct token_set text;
+    char path[64];
+
+    *b = (struct bench_model){.folder = "/tmp/kerf-bench.XXXXXX", .kernels = kernels_select()};
+    if (mkdtemp(b->folder) == NULL) {
+        err_set(err, ERR_CREATE, "no folder can be made in /tmp");
+        b->folder[0] = '\0';
+        return -1;
+    }
+    b->parent = parent_open(plan->model, err);
+    if (b->parent == NULL)
+        return -1;
+    b->model = model_of_parent(b->parent, err);
+    b->tokenizer = tokenizer_create(parent_gguf(b->parent), err);
+    b->team = team_create(plan->n_threads, NULL, NULL, err);
+    if (b->model == NULL || b->tokenizer == NULL || b->team == NULL ||
+        token_set_read(&b->heldout, b->tokenizer, plan->heldout, "", 512, plan->n_quality, 2,
+                       err) != 0 ||
+        token_set_read(&text, b->tokenizer, plan->calibration, "", 512, plan->n_calibration, 2,
+                       err) != 0)
+        return -1;
+    b->calibration = calibration_of_parent(b->parent, b->kernels, b->team, &text, err);
+    token_set_fini(&text);
+    b->forward = forward_create(b->model, b->kernels, b->team, &options, err);
+    struct hash256 hash = parent_hash(b->parent);
+    snprintf(path, sizeof path, "%s/states", b->folder);
+    if (b->calibration == NULL || b->forward == NULL ||
+        parent_states_make(path, &hash, b->model, b->kernels, b->team, &b->heldout, err) != 0)
+        return -1;
+    b->states = parent_states_open(path, &hash, &b->heldout, err);
+    return b->states != NULL ? 0 : -1;
+}
+
+void bench_model_close(struct bench_model *b)
+{
+    char command[64];
+
+    forward_destroy(b->forward);
+    parent_states_close(b->states);
+    calibration_destroy(b->calibration);
+    token_set_fini(&b->heldout);
+    team_destroy(b->team);
+    tokenizer_destroy(b->tokenizer);
+    model_destroy(b->model);
+    parent_close(b->parent);
+    if (b->folder[0] == '\0')
+        return;
+    snprintf(command, sizeof command, "rm -rf %s", b->folder);
+    if (system(command) != 0)
+        fprintf(stderr, "%s is left behind\n", b->folder);
+}
