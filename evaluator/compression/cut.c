@@ -15,21 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Share of the mean that is added to each importance. */
-static const double importance_damping = 0.01;
-
 /* Rows that are judged at once. */
 enum { JUDGE_ROWS = 64 };
 
 /* One cut at work: n_rows of the parent's rows, n_cols of its n_full columns. */
 struct work {
     size_t n_rows, n_full, n_cols;
-    float *full;       /* [n_rows][n_full] the parent's */
-    float *target;     /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
-    float *importance; /* [n_cols] damped; NULL: all the same */
-    float *back;       /* [n_cols] a packed row, unpacked */
-    double *hessian;   /* [n_full][n_full]; NULL: the identity */
-    double *judged;    /* [3][JUDGE_ROWS][n_full] */
+    float *full;     /* [n_rows][n_full] the parent's */
+    float *target;   /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
+    float *back;     /* [n_cols] a packed row, unpacked */
+    double *hessian; /* [n_full][n_full]; NULL: the identity */
+    double *judged;  /* [3][JUDGE_ROWS][n_full] */
 };
 
 static size_t parent_row(const struct cut *cut, size_t row)
@@ -47,7 +43,6 @@ static void work_fini(struct work *w)
     if (w->target != w->full)
         free(w->target);
     free(w->full);
-    free(w->importance);
     free(w->back);
     free(w->hessian);
     free(w->judged);
@@ -62,12 +57,11 @@ static int work_init(struct work *w, const struct cut *cut, struct err *err)
     *w = (struct work){.n_rows = n_rows, .n_full = n_full, .n_cols = n_cols};
     w->full = malloc(n_rows * n_full * sizeof *w->full);
     w->target = cut->cols.at != NULL ? malloc(n_rows * n_cols * sizeof *w->target) : w->full;
-    w->importance = heard ? malloc(n_cols * sizeof *w->importance) : NULL;
     w->back = malloc(n_cols * sizeof *w->back);
     w->hessian = heard ? malloc(n_full * n_full * sizeof *w->hessian) : NULL;
     w->judged = malloc(3 * JUDGE_ROWS * n_full * sizeof *w->judged);
     if (w->full != NULL && w->target != NULL && w->back != NULL && w->judged != NULL &&
-        (!heard || (w->importance != NULL && w->hessian != NULL)))
+        (!heard || w->hessian != NULL))
         return 0;
     err_set(err, ERR_MEMORY, "tensor %.*s: out of memory", (int)cut->tensor->name.length,
             cut->tensor->name.data);
@@ -104,17 +98,8 @@ static int read_rows(struct work *w, const struct cut *cut, struct err *err)
 
 static int read_moments(struct work *w, const struct cut *cut, struct err *err)
 {
-    double mean = 0;
-
     if (cut->calibration == NULL)
         return 0;
-    const float *square = calibration_mean_square(cut->calibration, cut->layer, cut->site);
-    for (size_t c = 0; c < w->n_cols; c++)
-        mean += (double)square[parent_col(cut, c)] / (double)w->n_cols;
-    for (size_t c = 0; c < w->n_cols; c++)
-        w->importance[c] =
-            mean > 0 ? (float)((double)square[parent_col(cut, c)] + importance_damping * mean)
-                     : 1.0f;
     return calibration_hessian(cut->calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
 }
 
@@ -178,14 +163,14 @@ static void copy_rows(const struct work *w, const struct cut *cut, enum format f
     }
 }
 
-/* Row by row, each error weighted by its input alone; the message names a row that cannot be. */
+/* Row by row, all inputs alike; the message names a row that cannot be. */
 static int pack_plainly(const struct work *w, const struct cut *cut, enum format format,
                         uint8_t *out, struct err *err)
 {
     size_t row_bytes = format_row_bytes(format, w->n_cols);
 
     for (size_t r = 0; r < w->n_rows; r++) {
-        if (quantize_rows(format, w->target + r * w->n_cols, 1, w->n_cols, w->importance,
+        if (quantize_rows(format, w->target + r * w->n_cols, 1, w->n_cols, NULL,
                           out + r * row_bytes, err) == 0)
             continue;
         err_prefix(err, "tensor %.*s, row %zu", (int)cut->tensor->name.length,
