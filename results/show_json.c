@@ -10,7 +10,7 @@
 #define SCHEMA 1
 
 /* JSON has no NAN: such a number is left out. */
-static void put_number(cJSON *node, const char *name, double value)
+void put_number(cJSON *node, const char *name, double value)
 {
     if (isfinite(value))
         cJSON_AddNumberToObject(node, name, value);
@@ -134,9 +134,8 @@ static void put_geometry(cJSON *root, const struct geometry *g)
     cJSON_AddBoolToObject(node, "tied", g->tied);
 }
 
-static cJSON *begin(const struct study *study, const struct front *front)
+void show_json_head(cJSON *root, const struct study *study, const struct front *front)
 {
-    cJSON *root = cJSON_CreateObject();
     char decode[32], prefill[32];
     put_number(root, "schema", SCHEMA);
     cJSON_AddStringToObject(root, "study", study->dir);
@@ -149,6 +148,12 @@ static cJSON *begin(const struct study *study, const struct front *front)
     cJSON *workloads = cJSON_AddObjectToObject(root, "workloads");
     cJSON_AddStringToObject(workloads, "tpot_ms", workload_format(&study->decode, decode));
     cJSON_AddStringToObject(workloads, "ttft_ms", workload_format(&study->prefill, prefill));
+}
+
+static cJSON *begin(const struct study *study, const struct front *front)
+{
+    cJSON *root = cJSON_CreateObject();
+    show_json_head(root, study, front);
     put_geometry(root, &study->geometry);
     if (front != NULL && front->private_cache_bytes > 0)
         put_number(root, "private_cache_bytes", (double)front->private_cache_bytes);

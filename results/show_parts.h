@@ -76,6 +76,13 @@ void show_all_table(FILE *out, const struct study *study, const struct front *fr
 void show_all_json(FILE *out, const struct study *study, const struct front *front);
 void show_all_tsv(FILE *out, const struct study *study, const struct front *front);
 
+struct cJSON;
+
+/* A number, left out where it is not finite; and the keys that every answer begins with, front NULL
+ * where there is none. */
+void put_number(struct cJSON *node, const char *name, double value);
+void show_json_head(struct cJSON *root, const struct study *study, const struct front *front);
+
 void show_answer_table(FILE *out, const struct study *study, const struct front *front,
                        const struct query *query, const char *question,
                        const struct query_answer *answer);

@@ -5,8 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define SCHEMA 1
-
 static const struct measured *ours_of(const struct show_peer_row *row, int metric)
 {
     const struct evaluation *e = &row->member->evaluation;
@@ -106,12 +104,6 @@ static void show_peer_table(FILE *out, const struct study *study, const struct f
 
 /* --- JSON --- */
 
-static void put_number(cJSON *node, const char *name, double value)
-{
-    if (isfinite(value))
-        cJSON_AddNumberToObject(node, name, value);
-}
-
 static void put_time(cJSON *node, const char *name, double median_ns, double lo_ns, double hi_ns)
 {
     cJSON *time = cJSON_AddObjectToObject(node, name);
@@ -155,16 +147,8 @@ static void put_candidates(cJSON *root, const struct show_peer *peer)
 static void put_head(cJSON *root, const struct study *study, const struct front *front,
                      const struct show_peer *peer)
 {
-    char decode[32], prefill[32], shape[160];
-    put_number(root, "schema", SCHEMA);
-    cJSON_AddStringToObject(root, "study", study->dir);
-    cJSON_AddStringToObject(root, "profile", profile_name(study->limits.profile));
-    cJSON_AddStringToObject(root, "device", front->device);
-    cJSON_AddStringToObject(root, "kernels", front->kernels);
-    put_number(root, "threads", study->threads);
-    cJSON *workloads = cJSON_AddObjectToObject(root, "workloads");
-    cJSON_AddStringToObject(workloads, "tpot_ms", workload_format(&study->decode, decode));
-    cJSON_AddStringToObject(workloads, "ttft_ms", workload_format(&study->prefill, prefill));
+    char shape[160];
+    show_json_head(root, study, front);
     cJSON *geometry = cJSON_AddObjectToObject(root, "geometry");
     cJSON_AddStringToObject(geometry, "text", geometry_describe(&study->geometry, shape));
     cJSON *engine = cJSON_AddObjectToObject(root, "peer");
