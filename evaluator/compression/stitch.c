@@ -4,6 +4,7 @@
 #include "space/base/err.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 static struct weights weights_at(const struct variant *variant, uint32_t matrix, enum format format,
@@ -16,6 +17,43 @@ static struct weights weights_at(const struct variant *variant, uint32_t matrix,
                             .n_in = variant->matrix[matrix].n_in};
 }
 
+bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
+                struct variant_key *key)
+{
+    const struct attn_choice *attn = &genome->attn[layer];
+    const struct ffn_choice *ffn = &genome->ffn[layer];
+
+    *key = (struct variant_key){.part = part, .layer = layer};
+    switch (part) {
+    case PART_QKV:
+    case PART_O:
+        key->kept = attn->kv_groups;
+        key->heads_per_group = attn->heads_per_group;
+        key->format = part == PART_O ? attn->o : attn->qkv;
+        return key->kept > 0;
+    case PART_GATE_UP:
+    case PART_DOWN:
+        key->kept = ffn->width;
+        key->format = part == PART_DOWN ? ffn->down : ffn->gate_up;
+        return key->kept > 0;
+    default:
+        key->format = part == PART_HEAD ? genome->head : genome->embd;
+        return layer == 0;
+    }
+}
+
+/* A part that the genome has. */
+static int get_part(struct store *store, const struct genome *genome, enum part part,
+                    uint32_t layer, struct variant *variant, struct err *err)
+{
+    struct variant_key key;
+    bool there = stitch_key(genome, part, layer, &key);
+
+    assert(there);
+    (void)there;
+    return store_get(store, &key, variant, err);
+}
+
 static int refuse_unit(uint32_t layer, const char *unit, struct err *err)
 {
     err_set(err, ERR_MISSING, "the genome keeps the %s of layer %u, which the parent does not have",
@@ -24,20 +62,16 @@ static int refuse_unit(uint32_t layer, const char *unit, struct err *err)
 }
 
 static int stitch_attn(struct attn_unit *unit, const struct parent *parent, struct store *store,
-                       const struct attn_choice *choice, uint32_t layer, struct err *err)
+                       const struct genome *genome, uint32_t layer, struct err *err)
 {
+    const struct attn_choice *choice = &genome->attn[layer];
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
     struct variant qkv, o;
 
     if (norm == NULL)
         return refuse_unit(layer, "attention", err);
-    struct variant_key key = {PART_QKV, layer, choice->kv_groups, choice->heads_per_group,
-                              choice->qkv};
-    if (store_get(store, &key, &qkv, err) != 0)
-        return -1;
-    key.part = PART_O;
-    key.format = choice->o;
-    if (store_get(store, &key, &o, err) != 0)
+    if (get_part(store, genome, PART_QKV, layer, &qkv, err) != 0 ||
+        get_part(store, genome, PART_O, layer, &o, err) != 0)
         return -1;
     *unit = (struct attn_unit){.present = true,
                                .n_heads = choice->kv_groups * choice->heads_per_group,
@@ -51,19 +85,16 @@ static int stitch_attn(struct attn_unit *unit, const struct parent *parent, stru
 }
 
 static int stitch_ffn(struct ffn_unit *unit, const struct parent *parent, struct store *store,
-                      const struct ffn_choice *choice, uint32_t layer, struct err *err)
+                      const struct genome *genome, uint32_t layer, struct err *err)
 {
+    const struct ffn_choice *choice = &genome->ffn[layer];
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
     struct variant gate_up, down;
 
     if (norm == NULL)
         return refuse_unit(layer, "FFN", err);
-    struct variant_key key = {PART_GATE_UP, layer, choice->width, 0, choice->gate_up};
-    if (store_get(store, &key, &gate_up, err) != 0)
-        return -1;
-    key.part = PART_DOWN;
-    key.format = choice->down;
-    if (store_get(store, &key, &down, err) != 0)
+    if (get_part(store, genome, PART_GATE_UP, layer, &gate_up, err) != 0 ||
+        get_part(store, genome, PART_DOWN, layer, &down, err) != 0)
         return -1;
     *unit = (struct ffn_unit){.present = true,
                               .width = choice->width,
@@ -106,10 +137,10 @@ static int stitch_layer(struct model *model, const struct parent *parent, struct
                         const struct genome *genome, uint32_t l, struct err *err)
 {
     if (genome->attn[l].kv_groups > 0 &&
-        stitch_attn(&model->attn[l], parent, store, &genome->attn[l], l, err) != 0)
+        stitch_attn(&model->attn[l], parent, store, genome, l, err) != 0)
         return -1;
     if (genome->ffn[l].width > 0)
-        return stitch_ffn(&model->ffn[l], parent, store, &genome->ffn[l], l, err);
+        return stitch_ffn(&model->ffn[l], parent, store, genome, l, err);
     if (genome_has_zero_ffn(genome, l))
         return stitch_zero_ffn(&model->ffn[l], parent, store, genome->zero_ffn, l, err);
     return 0;
@@ -118,17 +149,15 @@ static int stitch_layer(struct model *model, const struct parent *parent, struct
 static int stitch_ends(struct model *model, const struct parent *parent, struct store *store,
                        const struct genome *genome, struct err *err)
 {
-    struct variant_key key = {.part = PART_EMBD, .format = genome->embd};
     struct variant embd, head;
 
-    if (store_get(store, &key, &embd, err) != 0)
+    if (get_part(store, genome, PART_EMBD, 0, &embd, err) != 0)
         return -1;
     /* Rows of the embedding are looked up; as a head it is multiplied. */
     model->embd = weights_at(&embd, 0, genome->embd, act_format_of(genome->embd));
     model->head = model->embd;
     if (!model->geometry.tied) {
-        key = (struct variant_key){.part = PART_HEAD, .format = genome->head};
-        if (store_get(store, &key, &head, err) != 0)
+        if (get_part(store, genome, PART_HEAD, 0, &head, err) != 0)
             return -1;
         model->head = weights_at(&head, 0, genome->head, act_format_of(genome->head));
     }
@@ -161,4 +190,39 @@ struct model *stitch_model(const struct parent *parent, struct store *store,
 undo:
     model_destroy(model);
     return NULL;
+}
+
+static int part_error(struct store *store, const struct genome *base, const struct genome *genome,
+                      enum part part, uint32_t layer, double *error, struct err *err)
+{
+    const struct variant_source *source = store_source(store);
+    struct variant_key was, is;
+    struct variant variant;
+
+    if (!stitch_key(base, part, layer, &was))
+        return 0;
+    if (!stitch_key(genome, part, layer, &is)) {
+        *error = fmax(*error, 1);
+        return 0;
+    }
+    if (id128_equal(variant_id(source, &was), variant_id(source, &is)))
+        return 0;
+    if (store_get(store, &is, &variant, err) != 0)
+        return -1;
+    *error = fmax(*error, variant.error); /* NAN gives way to a number */
+    return 0;
+}
+
+int stitch_error(struct store *store, const struct genome *base, const struct genome *genome,
+                 double *error, struct err *err)
+{
+    bool tied = parent_geometry(store_source(store)->parent)->tied;
+
+    *error = NAN;
+    for (uint32_t layer = 0; layer < base->n_layers; layer++)
+        for (int part = 0; part < N_PARTS; part++)
+            if ((part != PART_HEAD || !tied) &&
+                part_error(store, base, genome, (enum part)part, layer, error, err) != 0)
+                return -1;
+    return 0;
 }

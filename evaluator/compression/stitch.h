@@ -11,4 +11,15 @@
 struct model *stitch_model(const struct parent *parent, struct store *store,
                            const struct genome *genome, struct err *err);
 
+/* The variant that a genome wants of a part (layer 0 for embedding and head); false where it has
+ * none. */
+bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
+                struct variant_key *key);
+
+/* What tells `genome` from `base`, seen in the layers alone: the largest relative error (variant.h)
+ * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone.  NAN where
+ * the two have the same weights. */
+int stitch_error(struct store *store, const struct genome *base, const struct genome *genome,
+                 double *error, struct err *err);
+
 #endif

@@ -174,12 +174,15 @@ static void sum_candidate(const struct measure *m, struct quality *q)
     q->ppl = exp(q->nll);
 }
 
-static void sum_against_parent(const struct measure *m, struct quality *q)
+/* The KLD of each sequence goes to `sequence_kld`, which may be NULL. */
+static void sum_against_parent(const struct measure *m, double *sequence_kld, struct quality *q)
 {
     double log_ratio_se, unused;
 
     sum_candidate(m, q);
     q->kld = clustered(m, m->judged.kld, &q->kld_se);
+    if (sequence_kld != NULL)
+        memcpy(sequence_kld, m->sequence_mean, m->n_sequences * sizeof *sequence_kld);
     q->top1 = clustered(m, m->judged.agree, &q->top1_se);
     q->parent_nll = clustered(m, m->judged.parent_nll, &unused);
     q->parent_ppl = exp(q->parent_nll);
@@ -199,6 +202,14 @@ int quality_measure(struct forward *forward, const struct model *parent_head,
                     const struct parent_states *states, const struct token_set *set,
                     uint32_t tokens, struct quality *quality, struct err *err)
 {
+    return quality_measure_sequences(forward, parent_head, states, set, tokens, quality, NULL, err);
+}
+
+int quality_measure_sequences(struct forward *forward, const struct model *parent_head,
+                              const struct parent_states *states, const struct token_set *set,
+                              uint32_t tokens, struct quality *quality, double *kld,
+                              struct err *err)
+{
     struct measure m = {
         .forward = forward, .parent_head = parent_head, .states = states, .set = set};
 
@@ -207,7 +218,7 @@ int quality_measure(struct forward *forward, const struct model *parent_head,
     int status = run_all(&m, err);
     if (status == 0) {
         struct quality q;
-        sum_against_parent(&m, &q);
+        sum_against_parent(&m, kld, &q);
         if (isfinite(q.kld)) {
             *quality = q;
         } else {
@@ -231,4 +242,27 @@ int quality_perplexity(struct forward *forward, const struct token_set *set, uin
         sum_candidate(&m, quality);
     measure_fini(&m);
     return status;
+}
+
+double quality_difference(const struct token_set *set, uint32_t tokens, const double *kld,
+                          const double *base, double *se)
+{
+    uint32_t n = token_set_n_within(set, tokens);
+    double *difference = malloc(2 * (size_t)n * sizeof *difference), *size = difference + n;
+    double sum = 0, total = 0;
+
+    *se = NAN;
+    if (difference == NULL)
+        return NAN;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t begin, end;
+        token_set_sequence(set, i, &begin, &end);
+        size[i] = end - begin - 1;
+        difference[i] = kld[i] - base[i];
+        sum += difference[i] * size[i];
+        total += size[i];
+    }
+    *se = stats_cluster_se(difference, size, n);
+    free(difference);
+    return sum / total;
 }

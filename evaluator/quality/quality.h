@@ -30,6 +30,18 @@ int quality_measure(struct forward *forward, const struct model *parent_head,
                     const struct parent_states *states, const struct token_set *set,
                     uint32_t tokens, struct quality *quality, struct err *err);
 
+/* The same, and the mean KLD of each of its token_set_n_within(set, tokens) sequences in `kld`
+ * (NULL: not wanted). */
+int quality_measure_sequences(struct forward *forward, const struct model *parent_head,
+                              const struct parent_states *states, const struct token_set *set,
+                              uint32_t tokens, struct quality *quality, double *kld,
+                              struct err *err);
+/* How much larger the KLD per token is in `kld` than in `base`, both by sequence as above, and the
+ * standard error of that: paired, so that what makes a sequence hard for both cancels.  NAN without
+ * memory. */
+double quality_difference(const struct token_set *set, uint32_t tokens, const double *kld,
+                          const double *base, double *se);
+
 /* The candidate alone: n_tokens, nll, nll_se, ppl; the rest is NAN. */
 int quality_perplexity(struct forward *forward, const struct token_set *set, uint32_t tokens,
                        struct quality *quality, struct err *err);

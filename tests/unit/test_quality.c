@@ -217,6 +217,30 @@ static void check_figures(const struct quality *got, const struct quality *want)
     near(got->top1_se, want->top1_se, 1e-9, "its error");
 }
 
+/* Two runs over the same text, in pairs. */
+static void test_differences(const struct bench *b, struct forward *f)
+{
+    double kld[20], twice[20], se, mean = 0;
+    struct quality q;
+
+    quality_measure_sequences(f, &b->parent->model, b->states, &b->set, N_TOKENS, &q, kld, NULL);
+    for (uint32_t i = 0; i < b->set.n_sequences; i++) {
+        mean += kld[i] * (b->set.begin[i + 1] - b->set.begin[i] - 1);
+        twice[i] = 2 * kld[i];
+    }
+    near(mean / q.n_tokens, q.kld, 1e-12, "the sequences' KLD add up to the mean");
+    near(quality_difference(&b->set, N_TOKENS, twice, kld, &se), q.kld, 1e-12,
+         "a difference by sequences is that of the means");
+    near(se, q.kld_se, 1e-12, "twice the KLD differs as much as the KLD itself scatters");
+    for (uint32_t i = 0; i < b->set.n_sequences; i++)
+        twice[i] = kld[i] + 0.25;
+    near(quality_difference(&b->set, N_TOKENS, twice, kld, &se), 0.25, 1e-12,
+         "the same in every sequence");
+    near(se, 0, 1e-12, "has no error, whatever the sequences are like");
+    quality_difference(&b->set, 3, twice, kld, &se);
+    ok(isnan(se), "a single pair has no error to tell");
+}
+
 static void test_measure(struct bench *b)
 {
     struct err err = {0};
@@ -250,6 +274,7 @@ static void test_measure(struct bench *b)
     quality_measure(f, &b->parent->model, b->states, &b->set, 3, &q, &err);
     ok(q.n_tokens == SEQUENCE - 1 && isfinite(q.kld) && isnan(q.kld_se),
        "a single sequence has a mean but no error");
+    test_differences(b, f);
     forward_set_model(f, &b->parent->model);
     quality_measure(f, &b->parent->model, b->states, &b->set, N_TOKENS, &q, &err);
     ok(q.kld < 1e-9 && q.top1 == 1 && fabs(q.ppl_ratio - 1) < 1e-5,

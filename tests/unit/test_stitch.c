@@ -144,6 +144,54 @@ static void check_narrow(void)
     model_destroy(model);
 }
 
+static double error_of(enum part part, uint32_t layer, uint32_t kept, uint32_t heads,
+                       enum format format)
+{
+    struct variant_key key = {part, layer, kept, heads, format};
+    struct variant variant;
+    struct err err;
+
+    bench_demand(store_get(store, &key, &variant, &err) == 0, &err);
+    return variant.error;
+}
+
+/* What differs is told by the parts that differ, the worst of them. */
+static void check_error(void)
+{
+    struct genome base, genome;
+    struct err err;
+    double error = 7;
+
+    genome_uniform(&base, &wide, FORMAT_Q8_0);
+    genome = base;
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && isnan(error),
+       "equal genomes differ in no layer");
+    genome.ffn[1].down = FORMAT_Q3_K;
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && error > 0 &&
+           error == error_of(PART_DOWN, 1, 512, 0, FORMAT_Q3_K),
+       "one coarser matrix: its own relative error (%.2g)", error);
+    genome.attn[2].qkv = FORMAT_Q2_K;
+    double worse = error_of(PART_QKV, 2, 4, 2, FORMAT_Q2_K);
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+           error == fmax(worse, error_of(PART_DOWN, 1, 512, 0, FORMAT_Q3_K)),
+       "of two the larger");
+    genome = base;
+    genome.ffn[3].width = 256;
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+           error == fmax(error_of(PART_DOWN, 3, 256, 0, FORMAT_Q8_0),
+                         error_of(PART_GATE_UP, 3, 256, 0, FORMAT_Q8_0)),
+       "a narrower unit: both of its parts are others");
+    genome.attn[0].kv_groups = 0;
+    genome_canonicalize(&genome, &wide, NULL);
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && error == 1,
+       "a unit that is gone: all of it");
+    genome = base;
+    genome.head = FORMAT_Q4_0;
+    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+           error == error_of(PART_HEAD, 0, 0, 0, FORMAT_Q4_0),
+       "the head counts too");
+}
+
 static void check_refusal(void)
 {
     struct genome genome;
@@ -167,6 +215,7 @@ int main(void)
     check_formats();
     check_zero_ffn();
     check_narrow();
+    check_error();
     check_refusal();
     store_close(store);
     bench_close(&bench);
