@@ -282,6 +282,24 @@ static int judge(const struct work *w, const struct cut *cut, enum format format
     return 0;
 }
 
+int cut_target(const struct cut *cut, float *target, struct err *err)
+{
+    struct work w;
+    bool solved;
+
+    if (work_init(&w, cut, err) != 0)
+        return -1;
+    int status = read_rows(&w, cut, err);
+    if (status == 0 && cut->cols.at != NULL)
+        status = read_moments(&w, cut, err);
+    if (status == 0)
+        status = solve(&w, cut, &solved, err);
+    if (status == 0)
+        memcpy(target, w.target, w.n_rows * w.n_cols * sizeof *target);
+    work_fini(&w);
+    return status;
+}
+
 int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error, double *whole,
               struct err *err)
 {

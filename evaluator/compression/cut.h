@@ -31,6 +31,10 @@ struct cut {
     double damping;
 };
 
+/* The weights that cut_build would pack: the kept rows, and where columns go those that stay solved
+ * anew.  target[n_rows][n_cols], the caller's.  Errors as below. */
+int cut_target(const struct cut *cut, float *target, struct err *err);
+
 /* Pack into out[n_rows][format_row_bytes].  Adds to *error the mean squared change of the output,
  * tr(D H D') with D = parent's weights - packed ones (0 where a column went) over the rows that
  * stay, H not damped; to *whole what the parent's own output is, tr(W H W'), over the same rows.

@@ -1,6 +1,7 @@
 /* feedback.c - the factor of the damped moments, and the better of two roundings for every row. */
 #include "evaluator/compression/feedback_parts.h"
 
+#include "evaluator/compression/hessian.h"
 #include "evaluator/compression/quantize.h"
 #include "space/base/err.h"
 #include "space/base/linalg.h"
@@ -38,19 +39,6 @@ static int check_moments(const char *name, const double *h, size_t n, struct err
         }
     }
     return 0;
-}
-
-/* Mean of the diagonal over the inputs that were seen, 0 when none was. */
-static double live_mean(const double *h, size_t n)
-{
-    double sum = 0;
-    size_t n_live = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        sum += h[i * n + i];
-        n_live += h[i * n + i] > 0;
-    }
-    return n_live > 0 ? sum / (double)n_live : 0;
 }
 
 static void give_up(const char *name, const char *why, struct feedback *f)
@@ -92,7 +80,7 @@ struct feedback *feedback_create(const char *name, const double *hessian, size_t
         return NULL;
 
     struct feedback *f = calloc(1, sizeof *f);
-    double mean = live_mean(hessian, n);
+    double mean = hessian_live_mean(n, hessian);
     if (f != NULL) {
         *f = (struct feedback){.n = n, .hessian = hessian, .share = damping};
         f->importance = malloc(n * sizeof *f->importance);

@@ -92,6 +92,19 @@ void hessian_unpack(const float *triangle, size_t n, double *square)
             square[i * n + j] = square[j * n + i] = (double)*triangle++;
 }
 
+double hessian_live_mean(size_t n, const double *h)
+{
+    double sum = 0;
+    size_t n_live = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (h[i * n + i] > 0) {
+            sum += h[i * n + i];
+            n_live++;
+        }
+    return n_live > 0 ? sum / (double)n_live : 0;
+}
+
 double hessian_loss(size_t n, const double *h, size_t n_rows, const double *d, double *work)
 {
     double loss = 0;

@@ -48,6 +48,10 @@ void hessian_pack(const struct hessian *hessian, float *triangle, float *mean);
 /* square[n][n], symmetric, of the first n inputs of a triangle. */
 void hessian_unpack(const float *triangle, size_t n, double *square);
 
+/* Mean of the diagonal of H[n][n] over the inputs that were seen, H_ii > 0; 0 when none was.  What
+ * every damping is a share of. */
+double hessian_live_mean(size_t n, const double *h);
+
 /* tr(D H D') for D[n_rows][n], H[n][n]; `work` has room for D. */
 double hessian_loss(size_t n, const double *h, size_t n_rows, const double *d, double *work);
 

@@ -9,6 +9,7 @@
  * current column is an old one less what the panel owes it. */
 #include "evaluator/compression/obs.h"
 
+#include "evaluator/compression/hessian.h"
 #include "space/base/err.h"
 #include "space/base/linalg.h"
 
@@ -90,20 +91,6 @@ static int check_layer(const struct obs_layer *layer, struct err *err)
 static bool is_dead(const struct obs_layer *layer, size_t column)
 {
     return !(layer->hessian[column * layer->n_in + column] > 0);
-}
-
-/* Mean of diag H over the live inputs; 0 when there are none. */
-static double live_mean(const struct obs_layer *layer)
-{
-    double sum = 0;
-    size_t n_live = 0;
-
-    for (size_t i = 0; i < layer->n_in; i++)
-        if (!is_dead(layer, i)) {
-            sum += layer->hessian[i * layer->n_in + i];
-            n_live++;
-        }
-    return n_live > 0 ? sum / (double)n_live : 0;
 }
 
 double obs_damping(size_t n_in, uint64_t n_tokens)
@@ -340,7 +327,7 @@ static void order_plain(const struct obs_layer *layer, const struct obs_items *i
                         uint32_t *order, double *added)
 {
     size_t n = layer->n_in, n_items = items->n_classes * items->per_class;
-    bool seen = live_mean(layer) > 0;
+    bool seen = hessian_live_mean(layer->n_in, layer->hessian) > 0;
 
     memset(score, 0, n_items * sizeof *score);
     for (size_t r = 0; r < layer->n_out; r++)
@@ -363,7 +350,8 @@ int obs_order(const struct obs_layer *layer, const struct obs_items *items, uint
               double *added, double *damping, struct err *err)
 {
     size_t n_items = items->n_classes * items->per_class, size = items->size;
-    double mean = live_mean(layer), share = mean > 0 ? *damping : OBS_PLAIN;
+    double mean = hessian_live_mean(layer->n_in, layer->hessian),
+           share = mean > 0 ? *damping : OBS_PLAIN;
     struct run run = {.items = items};
     bool *had = NULL;
     double *wide = NULL;
@@ -480,7 +468,8 @@ static int repair_solve(struct repair *r, const struct obs_layer *layer, const u
 int obs_repair(const struct obs_layer *layer, const uint32_t *kept, size_t n_kept, double *damping,
                float *repaired, struct err *err)
 {
-    double mean = live_mean(layer), share = mean > 0 ? *damping : OBS_PLAIN;
+    double mean = hessian_live_mean(layer->n_in, layer->hessian),
+           share = mean > 0 ? *damping : OBS_PLAIN;
     struct repair r;
 
     assert(n_kept > 0 && n_kept <= layer->n_in);

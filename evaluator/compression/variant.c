@@ -1,7 +1,6 @@
 /* variant.c - names and layouts of variants, and which rows and columns each is cut to. */
 #include "evaluator/compression/variant.h"
 
-#include "evaluator/compression/cut.h"
 #include "evaluator/compression/obs.h"
 #include "space/base/err.h"
 
@@ -175,83 +174,94 @@ static int keep_channels(const struct variant_source *source, const struct varia
 
 /* --- one part --------------------------------------------------------------------------------- */
 
-/* Fill cuts[] for the part's matrices.  `q` and `kv` (or `q` alone for channels) own the lists. */
-static int choose_cuts(const struct variant_source *source, const struct variant_key *key,
-                       struct cut cuts[3], struct kept *q, struct kept *kv, struct err *err)
+/* What stays of the unit that the part belongs to: query and KV heads, or channels. */
+static int choose_kept(const struct variant_source *source, const struct variant_key *key,
+                       struct kept kept[2], struct err *err)
+{
+    switch (key->part) {
+    case PART_QKV:
+    case PART_O:
+        return keep_heads(source, key, &kept[0], &kept[1], err);
+    case PART_GATE_UP:
+    case PART_DOWN:
+        return keep_channels(source, key, &kept[0], err);
+    default:
+        return 0;
+    }
+}
+
+int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *source,
+                      const struct variant_key *key, struct err *err)
 {
     const struct parent *parent = source->parent;
     const struct calibration *cal = source->calibration;
     uint32_t l = key->layer;
     const struct kept all = {0};
 
-    switch (key->part) {
-    case PART_QKV:
-    case PART_O:
-        if (keep_heads(source, key, q, kv, err) != 0)
-            return -1;
-        break;
-    case PART_GATE_UP:
-    case PART_DOWN:
-        if (keep_channels(source, key, q, err) != 0)
-            return -1;
-        break;
-    default:
-        break;
+    memset(cuts, 0, sizeof *cuts);
+    if (choose_kept(source, key, cuts->list, err) != 0) {
+        variant_cuts_fini(cuts);
+        return -1;
     }
+    const struct kept *q = &cuts->list[0], *kv = &cuts->list[1];
+    struct cut *cut = cuts->cut;
     double attn = source->order->damping[2 * l], ffn = source->order->damping[2 * l + 1];
     switch (key->part) {
     case PART_QKV:
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_Q), *q, all, cal, l, SITE_QKV, attn};
-        cuts[1] =
-            (struct cut){parent_tensor(parent, l, TENSOR_K), *kv, all, cal, l, SITE_QKV, attn};
-        cuts[2] =
-            (struct cut){parent_tensor(parent, l, TENSOR_V), *kv, all, cal, l, SITE_QKV, attn};
+        cut[0] = (struct cut){parent_tensor(parent, l, TENSOR_Q), *q, all, cal, l, SITE_QKV, attn};
+        cut[1] = (struct cut){parent_tensor(parent, l, TENSOR_K), *kv, all, cal, l, SITE_QKV, attn};
+        cut[2] = (struct cut){parent_tensor(parent, l, TENSOR_V), *kv, all, cal, l, SITE_QKV, attn};
         break;
     case PART_O:
-        cuts[0] = (struct cut){parent_tensor(parent, l, TENSOR_O), all, *q, cal, l, SITE_O, attn};
+        cut[0] = (struct cut){parent_tensor(parent, l, TENSOR_O), all, *q, cal, l, SITE_O, attn};
         break;
     case PART_GATE_UP:
-        cuts[0] =
+        cut[0] =
             (struct cut){parent_tensor(parent, l, TENSOR_GATE), *q, all, cal, l, SITE_GATE_UP, ffn};
-        cuts[1] =
+        cut[1] =
             (struct cut){parent_tensor(parent, l, TENSOR_UP), *q, all, cal, l, SITE_GATE_UP, ffn};
         break;
     case PART_DOWN:
-        cuts[0] =
+        cut[0] =
             (struct cut){parent_tensor(parent, l, TENSOR_DOWN), all, *q, cal, l, SITE_DOWN, ffn};
         break;
     case PART_EMBD:
-        cuts[0] = (struct cut){.tensor = parent_embd(parent)};
+        cut[0] = (struct cut){.tensor = parent_embd(parent)};
         break;
     default:
-        cuts[0] = (struct cut){.tensor = parent_head(parent)};
+        cut[0] = (struct cut){.tensor = parent_head(parent)};
+    }
+    for (uint32_t m = 0; m < 3 && cut[m].tensor != NULL; m++) {
+        cuts->n = m + 1;
+        /* A list that keeps everything is no list: whole rows need no look at their columns. */
+        if (cut[m].cols.at != NULL && cut[m].cols.n == cut[m].tensor->dims[0])
+            cut[m].cols = (struct kept){0};
     }
     return 0;
+}
+
+void variant_cuts_fini(struct variant_cuts *cuts)
+{
+    free(cuts->list[0].at);
+    free(cuts->list[1].at);
+    memset(cuts, 0, sizeof *cuts);
 }
 
 int variant_build(const struct variant_source *source, const struct variant_key *key,
                   struct variant *layout, uint8_t *out, struct err *err)
 {
-    struct kept q = {0}, kv = {0};
-    struct cut cuts[3] = {0};
+    struct variant_cuts cuts;
     double error = 0, whole = 0;
-    int status = -1;
+    int status = 0;
 
-    if (choose_cuts(source, key, cuts, &q, &kv, err) != 0)
-        goto done;
+    if (variant_cuts_init(&cuts, source, key, err) != 0)
+        return -1;
     memset(out, 0, layout->n_bytes);
-    for (uint32_t m = 0; m < layout->n_matrices; m++) {
-        /* A list that keeps everything is no list: whole rows need no look at their columns. */
-        if (cuts[m].cols.at != NULL && cuts[m].cols.n == cuts[m].tensor->dims[0])
-            cuts[m].cols = (struct kept){0};
-        if (cut_build(&cuts[m], key->format, out + layout->matrix[m].offset, &error, &whole, err) !=
-            0)
-            goto done;
-    }
-    layout->error = whole > 0 ? error / whole : 0.0;
-    status = 0;
-done:
-    free(q.at);
-    free(kv.at);
+    for (uint32_t m = 0; m < cuts.n && status == 0; m++)
+        status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, &error,
+                           &whole, err);
+    if (status == 0)
+        layout->error = whole > 0 ? error / whole : 0.0;
+    variant_cuts_fini(&cuts);
     return status;
 }

@@ -13,6 +13,7 @@
 #define KERF_VARIANT_H
 
 #include "evaluator/compression/calibration.h"
+#include "evaluator/compression/cut.h"
 #include "evaluator/compression/keep_order.h"
 #include "evaluator/parent.h"
 
@@ -61,6 +62,17 @@ const char *part_name(enum part part);
 /* Layout only: offsets, shapes and n_bytes for a key (data NULL, error NAN). */
 void variant_layout(const struct geometry *geometry, const struct variant_key *key,
                     struct variant *layout);
+
+/* How each matrix of a part is cut, in the order of the variant's matrices. */
+struct variant_cuts {
+    struct cut cut[3];
+    uint32_t n;
+    struct kept list[2]; /* what the cuts' lists point into */
+};
+/* ERR_MISSING as below. */
+int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *source,
+                      const struct variant_key *key, struct err *err);
+void variant_cuts_fini(struct variant_cuts *cuts); /* a zeroed struct is fine */
 
 /* Compress into `out` (layout->n_bytes bytes): select rows, repair columns, quantize with error
  * feedback. Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and
