@@ -48,7 +48,7 @@ static int write_model(struct exporter *exporter, const struct front_member *mem
     hash256_hex(study_hash(study), owner);
     struct export_note note = {.candidate = candidate, .study = owner, .metrics = details};
     struct workshop *shop = &exporter->shop;
-    struct model *model = stitch_model(shop->parent, shop->store, &member->genome, err);
+    struct model *model = stitch_model(&shop->source, shop->store, &member->genome, err);
     if (model == NULL)
         return -1;
     int status =

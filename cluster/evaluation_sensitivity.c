@@ -20,7 +20,7 @@ static int measure_levels(struct workbench *bench, struct forward *forward, cons
         return -1;
     }
     space_genome(bench->space, levels, genome);
-    struct model *model = stitch_model(bench->shop.parent, bench->shop.store, genome, err);
+    struct model *model = stitch_model(&bench->shop.source, bench->shop.store, genome, err);
     struct quality quality;
     int status = -1;
     if (model != NULL) {

@@ -43,15 +43,16 @@ bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
 }
 
 /* A part that the genome has. */
-static int get_part(struct store *store, const struct genome *genome, enum part part,
-                    uint32_t layer, struct variant *variant, struct err *err)
+static int get_part(const struct variant_source *source, struct store *store,
+                    const struct genome *genome, enum part part, uint32_t layer,
+                    struct variant *variant, struct err *err)
 {
     struct variant_key key;
     bool there = stitch_key(genome, part, layer, &key);
 
     assert(there);
     (void)there;
-    return store_get(store, &key, variant, err);
+    return store_get(store, source, &key, variant, err);
 }
 
 static int refuse_unit(uint32_t layer, const char *unit, struct err *err)
@@ -61,17 +62,18 @@ static int refuse_unit(uint32_t layer, const char *unit, struct err *err)
     return -1;
 }
 
-static int stitch_attn(struct attn_unit *unit, const struct parent *parent, struct store *store,
-                       const struct genome *genome, uint32_t layer, struct err *err)
+static int stitch_attn(struct attn_unit *unit, const struct variant_source *source,
+                       struct store *store, const struct genome *genome, uint32_t layer,
+                       struct err *err)
 {
     const struct attn_choice *choice = &genome->attn[layer];
-    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
+    const struct gguf_tensor *norm = parent_tensor(source->parent, layer, TENSOR_ATTN_NORM);
     struct variant qkv, o;
 
     if (norm == NULL)
         return refuse_unit(layer, "attention", err);
-    if (get_part(store, genome, PART_QKV, layer, &qkv, err) != 0 ||
-        get_part(store, genome, PART_O, layer, &o, err) != 0)
+    if (get_part(source, store, genome, PART_QKV, layer, &qkv, err) != 0 ||
+        get_part(source, store, genome, PART_O, layer, &o, err) != 0)
         return -1;
     *unit = (struct attn_unit){.present = true,
                                .n_heads = choice->kv_groups * choice->heads_per_group,
@@ -84,17 +86,18 @@ static int stitch_attn(struct attn_unit *unit, const struct parent *parent, stru
     return 0;
 }
 
-static int stitch_ffn(struct ffn_unit *unit, const struct parent *parent, struct store *store,
-                      const struct genome *genome, uint32_t layer, struct err *err)
+static int stitch_ffn(struct ffn_unit *unit, const struct variant_source *source,
+                      struct store *store, const struct genome *genome, uint32_t layer,
+                      struct err *err)
 {
     const struct ffn_choice *choice = &genome->ffn[layer];
-    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
+    const struct gguf_tensor *norm = parent_tensor(source->parent, layer, TENSOR_FFN_NORM);
     struct variant gate_up, down;
 
     if (norm == NULL)
         return refuse_unit(layer, "FFN", err);
-    if (get_part(store, genome, PART_GATE_UP, layer, &gate_up, err) != 0 ||
-        get_part(store, genome, PART_DOWN, layer, &down, err) != 0)
+    if (get_part(source, store, genome, PART_GATE_UP, layer, &gate_up, err) != 0 ||
+        get_part(source, store, genome, PART_DOWN, layer, &down, err) != 0)
         return -1;
     *unit = (struct ffn_unit){.present = true,
                               .width = choice->width,
@@ -107,15 +110,15 @@ static int stitch_ffn(struct ffn_unit *unit, const struct parent *parent, struct
 
 /* An FFN that adds nothing, for loaders that lose the attention of a layer without one.  Its norm
  * is the parent's FFN norm, or the attention's where the parent has no FFN there: any will do. */
-static int stitch_zero_ffn(struct ffn_unit *unit, const struct parent *parent, struct store *store,
-                           uint32_t width, uint32_t layer, struct err *err)
+static int stitch_zero_ffn(struct ffn_unit *unit, const struct variant_source *source,
+                           struct store *store, uint32_t width, uint32_t layer, struct err *err)
 {
-    const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
-    uint32_t d_model = parent_geometry(parent)->d_model;
+    const struct gguf_tensor *norm = parent_tensor(source->parent, layer, TENSOR_FFN_NORM);
+    uint32_t d_model = parent_geometry(source->parent)->d_model;
     size_t matrix_bytes = (size_t)width * format_row_bytes(GENOME_ZERO_FORMAT, d_model);
 
     if (norm == NULL)
-        norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
+        norm = parent_tensor(source->parent, layer, TENSOR_ATTN_NORM);
     const uint8_t *zeros = store_zeros(store, layer, 3 * matrix_bytes, err);
     if (zeros == NULL)
         return -1;
@@ -133,42 +136,43 @@ static int stitch_zero_ffn(struct ffn_unit *unit, const struct parent *parent, s
     return 0;
 }
 
-static int stitch_layer(struct model *model, const struct parent *parent, struct store *store,
-                        const struct genome *genome, uint32_t l, struct err *err)
+static int stitch_layer(struct model *model, const struct variant_source *source,
+                        struct store *store, const struct genome *genome, uint32_t l,
+                        struct err *err)
 {
     if (genome->attn[l].kv_groups > 0 &&
-        stitch_attn(&model->attn[l], parent, store, genome, l, err) != 0)
+        stitch_attn(&model->attn[l], source, store, genome, l, err) != 0)
         return -1;
     if (genome->ffn[l].width > 0)
-        return stitch_ffn(&model->ffn[l], parent, store, genome, l, err);
+        return stitch_ffn(&model->ffn[l], source, store, genome, l, err);
     if (genome_has_zero_ffn(genome, l))
-        return stitch_zero_ffn(&model->ffn[l], parent, store, genome->zero_ffn, l, err);
+        return stitch_zero_ffn(&model->ffn[l], source, store, genome->zero_ffn, l, err);
     return 0;
 }
 
-static int stitch_ends(struct model *model, const struct parent *parent, struct store *store,
-                       const struct genome *genome, struct err *err)
+static int stitch_ends(struct model *model, const struct variant_source *source,
+                       struct store *store, const struct genome *genome, struct err *err)
 {
     struct variant embd, head;
 
-    if (get_part(store, genome, PART_EMBD, 0, &embd, err) != 0)
+    if (get_part(source, store, genome, PART_EMBD, 0, &embd, err) != 0)
         return -1;
     /* Rows of the embedding are looked up; as a head it is multiplied. */
     model->embd = weights_at(&embd, 0, genome->embd, act_format_of(genome->embd));
     model->head = model->embd;
     if (!model->geometry.tied) {
-        if (get_part(store, genome, PART_HEAD, 0, &head, err) != 0)
+        if (get_part(source, store, genome, PART_HEAD, 0, &head, err) != 0)
             return -1;
         model->head = weights_at(&head, 0, genome->head, act_format_of(genome->head));
     }
-    model->out_norm = parent_out_norm(parent)->data;
+    model->out_norm = parent_out_norm(source->parent)->data;
     return 0;
 }
 
-struct model *stitch_model(const struct parent *parent, struct store *store,
+struct model *stitch_model(const struct variant_source *source, struct store *store,
                            const struct genome *genome, struct err *err)
 {
-    const struct geometry *geometry = parent_geometry(parent);
+    const struct geometry *geometry = parent_geometry(source->parent);
     struct model *model = calloc(1, sizeof *model);
 
     if (model == NULL) {
@@ -180,10 +184,10 @@ struct model *stitch_model(const struct parent *parent, struct store *store,
     model->geometry = *geometry;
     model->kv = genome->kv;
     model->n_layers = geometry->n_layers;
-    if (stitch_ends(model, parent, store, genome, err) != 0)
+    if (stitch_ends(model, source, store, genome, err) != 0)
         goto undo;
     for (uint32_t l = 0; l < model->n_layers; l++)
-        if (stitch_layer(model, parent, store, genome, l, err) != 0)
+        if (stitch_layer(model, source, store, genome, l, err) != 0)
             goto undo;
     return model;
 
@@ -192,10 +196,10 @@ undo:
     return NULL;
 }
 
-static int part_error(struct store *store, const struct genome *base, const struct genome *genome,
-                      enum part part, uint32_t layer, double *error, struct err *err)
+static int part_error(const struct variant_source *source, struct store *store,
+                      const struct genome *base, const struct genome *genome, enum part part,
+                      uint32_t layer, double *error, struct err *err)
 {
-    const struct variant_source *source = store_source(store);
     struct variant_key was, is;
     struct variant variant;
 
@@ -207,22 +211,23 @@ static int part_error(struct store *store, const struct genome *base, const stru
     }
     if (id128_equal(variant_id(source, &was), variant_id(source, &is)))
         return 0;
-    if (store_get(store, &is, &variant, err) != 0)
+    if (store_get(store, source, &is, &variant, err) != 0)
         return -1;
     *error = fmax(*error, variant.error); /* NAN gives way to a number */
     return 0;
 }
 
-int stitch_error(struct store *store, const struct genome *base, const struct genome *genome,
-                 double *error, struct err *err)
+int stitch_error(const struct variant_source *source, struct store *store,
+                 const struct genome *base, const struct genome *genome, double *error,
+                 struct err *err)
 {
-    bool tied = parent_geometry(store_source(store)->parent)->tied;
+    bool tied = parent_geometry(source->parent)->tied;
 
     *error = NAN;
     for (uint32_t layer = 0; layer < base->n_layers; layer++)
         for (int part = 0; part < N_PARTS; part++)
             if ((part != PART_HEAD || !tied) &&
-                part_error(store, base, genome, (enum part)part, layer, error, err) != 0)
+                part_error(source, store, base, genome, (enum part)part, layer, error, err) != 0)
                 return -1;
     return 0;
 }

@@ -5,10 +5,10 @@
 #include "evaluator/compression/store.h"
 #include "evaluator/model.h"
 
-/* The model of a canonical genome; weights are borrowed from store and parent.  Norms are the
- * parent's; a zero FFN (genome->zero_ffn columns) is carried where the genome says so.
- * Yours to free with model_destroy. */
-struct model *stitch_model(const struct parent *parent, struct store *store,
+/* The model of a canonical genome, compressed from `source`; weights are borrowed from the store
+ * and the source's parent.  Norms are the parent's; a zero FFN (genome->zero_ffn columns) is
+ * carried where the genome says so.  Yours to free with model_destroy. */
+struct model *stitch_model(const struct variant_source *source, struct store *store,
                            const struct genome *genome, struct err *err);
 
 /* The variant that a genome wants of a part (layer 0 for embedding and head); false where it has
@@ -19,7 +19,8 @@ bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
 /* What tells `genome` from `base`, seen in the layers alone: the largest relative error (variant.h)
  * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone.  NAN where
  * the two have the same weights. */
-int stitch_error(struct store *store, const struct genome *base, const struct genome *genome,
-                 double *error, struct err *err);
+int stitch_error(const struct variant_source *source, struct store *store,
+                 const struct genome *base, const struct genome *genome, double *error,
+                 struct err *err);
 
 #endif

@@ -52,7 +52,6 @@ struct zeros {
 
 struct store {
     char dir[STORE_PATH];
-    const struct variant_source *source;
     pthread_mutex_t lock; /* of everything below */
     struct entry *table;  /* [capacity], open addressing, at most half full */
     size_t capacity, n_entries;
@@ -148,7 +147,7 @@ static int variant_path(const struct store *store, struct id128 id, char folder[
     return 0;
 }
 
-static struct store_page page_of(const struct store *store, const struct variant_key *key,
+static struct store_page page_of(const struct variant_source *source, const struct variant_key *key,
                                  const struct variant *layout)
 {
     struct store_page page = {.version = STORE_VERSION,
@@ -161,7 +160,7 @@ static struct store_page page_of(const struct store *store, const struct variant
                               .n_bytes = layout->n_bytes};
 
     memcpy(page.magic, magic, sizeof magic);
-    memcpy(page.identity, store->source->identity.bytes, sizeof page.identity);
+    memcpy(page.identity, source->identity.bytes, sizeof page.identity);
     for (uint32_t m = 0; m < layout->n_matrices; m++) {
         page.matrix[m].offset = layout->matrix[m].offset;
         page.matrix[m].n_bytes = layout->matrix[m].n_bytes;
@@ -202,10 +201,10 @@ static const char *find_flaw(const struct file_map *map, const struct store_page
 }
 
 /* 1: mapped; 0: not there (or removed, for it was no good); -1: cannot be read. */
-static int entry_open(const struct store *store, const struct variant_key *key, const char *path,
-                      struct entry *entry, struct err *err)
+static int entry_open(const struct variant_source *source, const struct variant_key *key,
+                      const char *path, struct entry *entry, struct err *err)
 {
-    struct store_page want = page_of(store, key, &entry->variant);
+    struct store_page want = page_of(source, key, &entry->variant);
     double error = 0;
 
     if (!file_exists(path))
@@ -224,11 +223,12 @@ static int entry_open(const struct store *store, const struct variant_key *key, 
     return 1;
 }
 
-static int entry_write(const struct store *store, const struct variant_key *key, const char *path,
-                       const struct variant *layout, const uint8_t *payload, struct err *err)
+static int entry_write(const struct variant_source *source, const struct variant_key *key,
+                       const char *path, const struct variant *layout, const uint8_t *payload,
+                       struct err *err)
 {
     uint8_t first[STORE_PAGE] = {0};
-    struct store_page page = page_of(store, key, layout);
+    struct store_page page = page_of(source, key, layout);
     struct file_draft draft;
 
     page.error = layout->error;
@@ -246,8 +246,9 @@ static int entry_write(const struct store *store, const struct variant_key *key,
 }
 
 /* Build the variant and leave it in its file. */
-static int entry_build(struct store *store, const struct variant_key *key, const char *folder,
-                       const char *path, const struct variant *layout, struct err *err)
+static int entry_build(struct store *store, const struct variant_source *source,
+                       const struct variant_key *key, const char *folder, const char *path,
+                       const struct variant *layout, struct err *err)
 {
     struct variant built = *layout;
     int64_t begin = clock_now_ns();
@@ -258,10 +259,10 @@ static int entry_build(struct store *store, const struct variant_key *key, const
         err_set(err, ERR_MEMORY, "variant store: no memory for %zu bytes", layout->n_bytes);
         return -1;
     }
-    if (variant_build(store->source, key, &built, payload, err) != 0)
+    if (variant_build(source, key, &built, payload, err) != 0)
         goto done;
     if (file_make_dirs(folder, err) != 0 ||
-        entry_write(store, key, path, &built, payload, err) != 0) {
+        entry_write(source, key, path, &built, payload, err) != 0) {
         err_prefix(err, "variant store (%s needs %.1f MB more)", store->dir,
                    (double)layout->n_bytes / 1e6);
         goto done;
@@ -276,24 +277,24 @@ done:
     return status;
 }
 
-int store_get(struct store *store, const struct variant_key *key, struct variant *variant,
-              struct err *err)
+int store_get(struct store *store, const struct variant_source *source,
+              const struct variant_key *key, struct variant *variant, struct err *err)
 {
     char folder[STORE_PATH], path[STORE_PATH];
-    struct entry entry = {.id = variant_id(store->source, key)};
+    struct entry entry = {.id = variant_id(source, key)};
 
     if (table_find(store, entry.id, variant))
         return 0;
-    variant_layout(parent_geometry(store->source->parent), key, &entry.variant);
+    variant_layout(parent_geometry(source->parent), key, &entry.variant);
     if (variant_path(store, entry.id, folder, path, err) != 0)
         return -1;
-    int found = entry_open(store, key, path, &entry, err);
+    int found = entry_open(source, key, path, &entry, err);
     if (found < 0)
         return -1;
     if (found == 0) {
-        if (entry_build(store, key, folder, path, &entry.variant, err) != 0)
+        if (entry_build(store, source, key, folder, path, &entry.variant, err) != 0)
             return -1;
-        found = entry_open(store, key, path, &entry, err);
+        found = entry_open(source, key, path, &entry, err);
         if (found <= 0) {
             if (found == 0)
                 err_set(err, ERR_IO, "%s was written but does not read back the same", path);
@@ -340,7 +341,7 @@ static void sweep(const struct store *store)
     }
 }
 
-struct store *store_open(const char *dir, const struct variant_source *source, struct err *err)
+struct store *store_open(const char *dir, struct err *err)
 {
     struct store *store = calloc(1, sizeof *store);
 
@@ -353,7 +354,6 @@ struct store *store_open(const char *dir, const struct variant_source *source, s
         goto undo;
     }
     strcpy(store->dir, dir);
-    store->source = source;
     if (file_make_dirs(dir, err) != 0 || table_grow(store, err) != 0)
         goto undo;
     pthread_mutex_init(&store->lock, NULL);
@@ -408,11 +408,6 @@ const void *store_zeros(struct store *store, uint32_t layer, size_t n_bytes, str
     }
     pthread_mutex_unlock(&store->lock);
     return z != NULL ? z->data : NULL;
-}
-
-const struct variant_source *store_source(const struct store *store)
-{
-    return store->source;
 }
 
 void store_counts(const struct store *store, uint64_t *n_built, uint64_t *n_found,

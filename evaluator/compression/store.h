@@ -17,24 +17,21 @@
 
 struct store;
 
-/* `dir` is created when absent; must not be shared by studies of different parents (keys keep them
- * apart all the same).  Temporary files that a killed builder left an hour ago are swept away.
- * `source` is borrowed. */
-struct store *store_open(const char *dir, const struct variant_source *source, struct err *err);
+/* `dir` is created when absent.  Temporary files that a killed builder left an hour ago are swept
+ * away. */
+struct store *store_open(const char *dir, struct err *err);
 /* Unmaps everything: variants taken from it are gone. */
 void store_close(struct store *store); /* NULL is fine */
 
-/* The variant for a key, built if need be.  *variant points into the store, valid until close.
- * ERR_IO when it cannot be written (disk full: nothing is left half written), else what
- * variant_build says. */
-int store_get(struct store *store, const struct variant_key *key, struct variant *variant,
-              struct err *err);
+/* The variant for a key of a source, built from it if need be; one store may serve several sources,
+ * which names keep apart.  *variant points into the store, valid until close.  ERR_IO when it
+ * cannot be written (disk full: nothing is left half written), else what variant_build says. */
+int store_get(struct store *store, const struct variant_source *source,
+              const struct variant_key *key, struct variant *variant, struct err *err);
 
 /* `n_bytes` zeros of memory of its own for a layer: the weights of a zero FFN.  The same block for
  * the same layer and size, 64-byte aligned, valid until close; NULL without memory. */
 const void *store_zeros(struct store *store, uint32_t layer, size_t n_bytes, struct err *err);
-
-const struct variant_source *store_source(const struct store *store);
 
 /* Built (not found) since open; seconds spent building. */
 void store_counts(const struct store *store, uint64_t *n_built, uint64_t *n_found,

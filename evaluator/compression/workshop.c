@@ -37,7 +37,7 @@ int workshop_open(struct workshop *shop, const char *model_path, const struct ha
         open_order(&shop->order, calibration_path, shop->parent, shop->calibration, err) != 0)
         goto undo;
     variant_source_init(&shop->source, shop->parent, shop->calibration, &shop->order);
-    shop->store = store_open(store_dir, &shop->source, err);
+    shop->store = store_open(store_dir, err);
     if (shop->store == NULL)
         goto undo;
     return 0;

@@ -52,7 +52,7 @@ static int open_methods(struct bench *b, struct err *err)
             method->order.damping[u] = OBS_PLAIN;
         method->name = names[m];
         variant_source_init(&method->source, b->m.parent, b->m.calibration, &method->order);
-        method->store = store_open(b->m.folder, &method->source, err);
+        method->store = store_open(b->m.folder, err);
         if (method->store == NULL)
             return -1;
     }
@@ -82,7 +82,7 @@ static int mean_error(const struct method *method, const struct genome *genome, 
         if (attn)
             key = (struct variant_key){PART_O, l, genome->attn[l].kv_groups,
                                        genome->attn[l].heads_per_group, genome->attn[l].o};
-        if (store_get(method->store, &key, &v, err) != 0)
+        if (store_get(method->store, &method->source, &key, &v, err) != 0)
             return -1;
         *mean += v.error / genome->n_layers;
     }
@@ -100,7 +100,7 @@ static int bench_genome(struct bench *b, const char *what, struct genome *genome
     for (int m = 0; m < N_METHODS; m++) {
         struct quality q;
         double layer;
-        struct model *model = stitch_model(b->m.parent, b->method[m].store, genome, err);
+        struct model *model = stitch_model(&b->method[m].source, b->method[m].store, genome, err);
         if (model == NULL)
             return -1;
         forward_set_model(b->m.forward, model);

@@ -41,7 +41,7 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
         keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
         return -1;
     variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, &b->source, err);
+    b->store = store_open(b->m.folder, err);
     if (b->store == NULL)
         return -1;
     for (int i = 4; i < argc && b->n_tasks < MAX_TASKS; i++) {
@@ -83,7 +83,7 @@ static int bench_genome(struct bench *b, const char *name, struct genome *genome
 {
     if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
-    struct model *model = stitch_model(b->m.parent, b->store, genome, err);
+    struct model *model = stitch_model(&b->source, b->store, genome, err);
     int status = model != NULL ? print_row(b, name, model, genome, err) : -1;
     forward_set_model(b->m.forward, b->m.model);
     model_destroy(model);

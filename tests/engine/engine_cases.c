@@ -184,7 +184,7 @@ static void make(struct maker *m, const char *name, enum profile profile, struct
     genome->zero_ffn = profile_zero_ffn(profile, g);
     if (genome_canonicalize(genome, g, &err) != 0)
         die(&err);
-    struct model *model = stitch_model(m->parent, m->store, genome, &err);
+    struct model *model = stitch_model(&m->source, m->store, genome, &err);
     if (model == NULL)
         die(&err);
     snprintf(file, sizeof file, "case%02d.gguf", m->n_cases);
@@ -298,7 +298,7 @@ static void open_all(struct maker *m, char **argv)
     variant_source_init(&m->source, m->parent, m->calibration, &m->order);
     m->folder = argv[4];
     snprintf(store, sizeof store, "%s/store", m->folder);
-    m->store = store_open(store, &m->source, &err);
+    m->store = store_open(store, &err);
     if (m->store == NULL)
         die(&err);
 }

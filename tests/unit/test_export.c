@@ -28,7 +28,7 @@ static struct store *store;
 static int export_as(struct genome *genome, enum profile profile, const char *path, struct err *err)
 {
     bench_demand(genome_canonicalize(genome, &wide, err) == 0, err);
-    struct model *model = stitch_model(bench.parent, store, genome, err);
+    struct model *model = stitch_model(&bench.source, store, genome, err);
     bench_demand(model != NULL, err);
     int status = export_gguf(bench.parent, model, genome, profile, &note, path, err);
     model_destroy(model);
@@ -316,7 +316,7 @@ int main(void)
     struct err err;
 
     bench_open(&bench, &wide, FORMAT_BF16, 51);
-    store = store_open(folder_path(bench.folder, "store", path), &bench.source, &err);
+    store = store_open(folder_path(bench.folder, "store", path), &err);
     bench_demand(store != NULL, &err);
     check_llama();
     check_deci();

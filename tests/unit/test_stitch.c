@@ -39,7 +39,7 @@ static struct model *stitch(struct genome *genome)
     struct err err;
 
     bench_demand(genome_canonicalize(genome, &wide, &err) == 0, &err);
-    struct model *model = stitch_model(bench.parent, store, genome, &err);
+    struct model *model = stitch_model(&bench.source, store, genome, &err);
     bench_demand(model != NULL, &err);
     return model;
 }
@@ -151,7 +151,7 @@ static double error_of(enum part part, uint32_t layer, uint32_t kept, uint32_t h
     struct variant variant;
     struct err err;
 
-    bench_demand(store_get(store, &key, &variant, &err) == 0, &err);
+    bench_demand(store_get(store, &bench.source, &key, &variant, &err) == 0, &err);
     return variant.error;
 }
 
@@ -164,30 +164,30 @@ static void check_error(void)
 
     genome_uniform(&base, &wide, FORMAT_Q8_0);
     genome = base;
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && isnan(error),
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 && isnan(error),
        "equal genomes differ in no layer");
     genome.ffn[1].down = FORMAT_Q3_K;
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && error > 0 &&
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 && error > 0 &&
            error == error_of(PART_DOWN, 1, 512, 0, FORMAT_Q3_K),
        "one coarser matrix: its own relative error (%.2g)", error);
     genome.attn[2].qkv = FORMAT_Q2_K;
     double worse = error_of(PART_QKV, 2, 4, 2, FORMAT_Q2_K);
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 &&
            error == fmax(worse, error_of(PART_DOWN, 1, 512, 0, FORMAT_Q3_K)),
        "of two the larger");
     genome = base;
     genome.ffn[3].width = 256;
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 &&
            error == fmax(error_of(PART_DOWN, 3, 256, 0, FORMAT_Q8_0),
                          error_of(PART_GATE_UP, 3, 256, 0, FORMAT_Q8_0)),
        "a narrower unit: both of its parts are others");
     genome.attn[0].kv_groups = 0;
     genome_canonicalize(&genome, &wide, NULL);
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 && error == 1,
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 && error == 1,
        "a unit that is gone: all of it");
     genome = base;
     genome.head = FORMAT_Q4_0;
-    ok(stitch_error(store, &base, &genome, &error, &err) == 0 &&
+    ok(stitch_error(&bench.source, store, &base, &genome, &error, &err) == 0 &&
            error == error_of(PART_HEAD, 0, 0, 0, FORMAT_Q4_0),
        "the head counts too");
 }
@@ -199,7 +199,7 @@ static void check_refusal(void)
 
     genome_uniform(&genome, &wide, FORMAT_F32);
     genome.attn[2].heads_per_group = 3;
-    ok(stitch_model(bench.parent, store, &genome, &err) == NULL && err.code == ERR_MISSING,
+    ok(stitch_model(&bench.source, store, &genome, &err) == NULL && err.code == ERR_MISSING,
        "more query heads than the parent has is ERR_MISSING");
 }
 
@@ -209,7 +209,7 @@ int main(void)
     struct err err;
 
     bench_open(&bench, &wide, FORMAT_BF16, 41);
-    store = store_open(folder_path(bench.folder, "store", path), &bench.source, &err);
+    store = store_open(folder_path(bench.folder, "store", path), &err);
     bench_demand(store != NULL, &err);
     check_identity();
     check_formats();

@@ -31,7 +31,7 @@ static struct store *open_store(const char *name)
     char path[512];
     struct err err;
 
-    struct store *store = store_open(folder_path(bench.folder, name, path), &bench.source, &err);
+    struct store *store = store_open(folder_path(bench.folder, name, path), &err);
     bench_demand(store != NULL, &err);
     return store;
 }
@@ -62,9 +62,9 @@ static void check_life(void)
     struct err err;
 
     struct store *store = open_store("life");
-    ok(store_get(store, &some_key, &first, &err) == 0 && built_by(store) == 1,
+    ok(store_get(store, &bench.source, &some_key, &first, &err) == 0 && built_by(store) == 1,
        "a variant is built on first use");
-    ok(store_get(store, &some_key, &again, &err) == 0 && again.data == first.data &&
+    ok(store_get(store, &bench.source, &some_key, &again, &err) == 0 && again.data == first.data &&
            built_by(store) == 1,
        "and is where it was on the second");
     variant_layout(&small, &some_key, &fresh);
@@ -75,7 +75,8 @@ static void check_life(void)
     ok((uintptr_t)first.data % 64 == 0, "at a multiple of 64 bytes");
 
     struct store *other = open_store("life");
-    ok(store_get(other, &some_key, &again, &err) == 0, "another store of the folder has it too");
+    ok(store_get(other, &bench.source, &some_key, &again, &err) == 0,
+       "another store of the folder has it too");
     store_counts(other, &built, &found, &seconds);
     ok(built == 0 && found == 1 && again.error == first.error &&
            memcmp(again.data, bytes, fresh.n_bytes) == 0,
@@ -97,7 +98,8 @@ static void check_many(void)
         for (uint32_t width = 1; width <= 200; width++)
             for (uint32_t layer = 0; layer < 2; layer++) {
                 struct variant_key key = {PART_GATE_UP, layer, width, 0, FORMAT_F32};
-                wrong += store_get(store, &key, &v, &err) != 0 || v.matrix[0].n_out != width;
+                wrong += store_get(store, &bench.source, &key, &v, &err) != 0 ||
+                         v.matrix[0].n_out != width;
             }
     ok(wrong == 0 && built_by(store) == 400, "400 variants are each built once and found again");
     store_close(store);
@@ -112,7 +114,7 @@ static void check_damage(void)
     struct err err;
 
     struct store *store = open_store("torn");
-    store_get(store, &some_key, &v, &err);
+    store_get(store, &bench.source, &some_key, &v, &err);
     file_of("torn", path);
     store_close(store);
     char *good = file_read(path, 1 << 20, &n_bytes, &err);
@@ -122,7 +124,7 @@ static void check_damage(void)
         bad[at] ^= 4;
         file_replace(path, bad, tried % 3 == 0 ? at : n_bytes, &err);
         store = open_store("torn");
-        bool right = store_get(store, &some_key, &v, &err) == 0 &&
+        bool right = store_get(store, &bench.source, &some_key, &v, &err) == 0 &&
                      memcmp(v.data, good + 512, v.n_bytes) == 0;
         /* Between the page's sum and the payload lies nothing that counts. */
         bool counted = tried % 3 == 0 || at < 224 || at >= 512;
@@ -137,12 +139,12 @@ static void check_damage(void)
     char hex[ID128_HEX], from[600];
     other.kept = 64;
     store = open_store("torn");
-    store_get(store, &other, &v, &err);
+    store_get(store, &bench.source, &other, &v, &err);
     id128_hex(variant_id(&bench.source, &other), hex);
     snprintf(from, sizeof from, "%s/torn/%.2s/%s", bench.folder, hex, hex);
     char *foreign = file_read(from, 1 << 20, &n_bytes, &err);
     file_replace(path, foreign, n_bytes, &err);
-    ok(store_get(store, &some_key, &v, &err) == 0 && v.matrix[0].n_in == 96 &&
+    ok(store_get(store, &bench.source, &some_key, &v, &err) == 0 && v.matrix[0].n_in == 96 &&
            memcmp(v.data, good + 512, v.n_bytes) == 0,
        "another variant's file under the name is not taken for it");
     store_close(store);
@@ -164,7 +166,7 @@ static void check_full_disk(void)
     tight = old;
     tight.rlim_cur = 700;
     setrlimit(RLIMIT_FSIZE, &tight);
-    int status = store_get(store, &some_key, &v, &err);
+    int status = store_get(store, &bench.source, &some_key, &v, &err);
     setrlimit(RLIMIT_FSIZE, &old);
     ok(status != 0 && err.code == ERR_IO && strstr(err.text, "variant store") != NULL &&
            strchr(err.text, '\n') == NULL,
@@ -172,7 +174,8 @@ static void check_full_disk(void)
     file_of("full", path);
     snprintf(command, sizeof command, "test -z \"$(find '%s/full' -type f)\"", bench.folder);
     ok(!file_exists(path) && system(command) == 0, "and leaves no file behind, not even a draft");
-    ok(store_get(store, &some_key, &v, &err) == 0, "with room again the same store goes on");
+    ok(store_get(store, &bench.source, &some_key, &v, &err) == 0,
+       "with room again the same store goes on");
     store_close(store);
 }
 
@@ -184,7 +187,7 @@ static void *get_all(void *arg)
 
     for (uint32_t width = 1; width <= 60; width++) {
         struct variant_key key = {PART_DOWN, 0, width, 0, FORMAT_F16};
-        wrong += store_get(store, &key, &v, NULL) != 0 || v.matrix[0].n_in != width;
+        wrong += store_get(store, &bench.source, &key, &v, NULL) != 0 || v.matrix[0].n_in != width;
     }
     return (void *)wrong;
 }
@@ -261,7 +264,7 @@ static void check_refusals(void)
     struct err err;
 
     folder_path(bench.folder, "parent.gguf", path);
-    ok(store_open(path, &bench.source, &err) == NULL && err.code == ERR_CREATE,
+    ok(store_open(path, &err) == NULL && err.code == ERR_CREATE,
        "a file where the folder should be is ERR_CREATE");
 }
 

@@ -28,7 +28,7 @@ static bool build_one(const struct hash256 *hash, struct id128 *id, struct hash2
 
     if (workshop_open(&shop, model, hash, calibration, store, err) != 0)
         return false;
-    bool built = store_get(shop.store, &key, &v, err) == 0;
+    bool built = store_get(shop.store, &shop.source, &key, &v, err) == 0;
     *id = variant_id(&shop.source, &key);
     *bytes = built ? sha256_of(v.data, v.n_bytes) : (struct hash256){0};
     workshop_close(&shop);
