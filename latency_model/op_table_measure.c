@@ -54,17 +54,21 @@ static bool sets_width(const struct gene *gene)
     return gene->kind == GENE_KV_GROUPS || gene->kind == GENE_FFN_WIDTH || gene->kind == GENE_LAYER;
 }
 
-/* A matrix's shape depends on one width gene, its format on one format gene: every pair of levels
- * of such genes names every operation of the space. */
-static int add_pairs(struct op_table *table, const struct space *space, uint32_t a, uint32_t b,
-                     const struct workload *workloads, size_t n_workloads, struct op *ops,
-                     struct genome *genome, struct err *err)
+/* A matrix's shape depends on the width of the residual stream and on one width gene, its format on
+ * one format gene: every pair of levels of such genes, beside every level of the stream's
+ * (`basis`), names every operation of the space. */
+static int add_pairs(struct op_table *table, const struct space *space, int basis, uint32_t a,
+                     uint32_t b, const struct workload *workloads, size_t n_workloads,
+                     struct op *ops, struct genome *genome, struct err *err)
 {
+    int32_t stream = space_gene_of(space, GENE_BASIS, -1);
     uint8_t levels[SPACE_MAX_GENES];
     for (uint32_t i = 0; i < space->gene[a].n_levels; i++)
         for (uint32_t j = 0; j < space->gene[b].n_levels; j++) {
             for (uint32_t g = 0; g < space->n_genes; g++)
                 levels[g] = (uint8_t)(space->gene[g].n_levels - 1);
+            if (stream >= 0)
+                levels[stream] = (uint8_t)basis;
             levels[a] = (uint8_t)i;
             levels[b] = (uint8_t)j;
             space_genome(space, levels, genome);
@@ -79,17 +83,19 @@ static int list_ops(struct op_table *table, const struct space *space,
 {
     struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
     struct genome *genome = malloc(sizeof *genome);
+    int32_t stream = space_gene_of(space, GENE_BASIS, -1);
+    int n_bases = stream >= 0 ? (int)space->gene[stream].n_levels : 1;
     int status = ops != NULL && genome != NULL ? 0 : -1;
     if (status != 0)
         err_set(err, ERR_MEMORY, "op table: out of memory");
-    for (uint32_t a = 0; a < space->n_genes && status == 0; a++)
-        for (uint32_t b = 0; b < space->n_genes && status == 0; b++) {
-            bool meet = space->gene[a].unit == space->gene[b].unit || space->gene[a].layer < 0;
-            if (a != b && meet && sets_width(&space->gene[a]))
-                status = add_pairs(table, space, a, b, workloads, n_workloads, ops, genome, err);
-            else if (a == b)
-                status = add_pairs(table, space, a, a, workloads, n_workloads, ops, genome, err);
-        }
+    for (int basis = 0; basis < n_bases; basis++)
+        for (uint32_t a = 0; a < space->n_genes && status == 0; a++)
+            for (uint32_t b = 0; b < space->n_genes && status == 0; b++) {
+                bool meet = space->gene[a].unit == space->gene[b].unit || space->gene[a].layer < 0;
+                if (a == b || (meet && sets_width(&space->gene[a])))
+                    status = add_pairs(table, space, basis, a, b, workloads, n_workloads, ops,
+                                       genome, err);
+            }
     free(genome);
     free(ops);
     return status;

@@ -105,6 +105,7 @@ void show_facts(const struct front_member *member, const struct geometry *geomet
     memset(facts, 0, sizeof *facts);
     facts->layers = genome_layers_kept(genome);
     facts->bits = account_bits(genome, geometry);
+    facts->thinner = genome->hidden > 0;
     facts->verified = member->evaluation.rung == RUNG_FINAL;
     facts->exceeds_cache = front != NULL && front->private_cache_bytes > 0 &&
                            member->evaluation.weight_bytes > front->private_cache_bytes;

@@ -151,8 +151,13 @@ static void print_genome(FILE *out, const struct study *study, const struct geno
 {
     struct show_cells cells = {.n_columns = 3};
     char text[SHOW_NUMBER];
-    fprintf(out, "\nembedding %s, head %s%s, KV cache %s\n", format_name(genome->embd),
-            format_name(genome->head), study->geometry.tied ? " (the same matrix)" : "",
+    struct geometry own = genome_geometry(genome, &study->geometry);
+    fputc('\n', out);
+    if (genome_is_turned(genome))
+        fprintf(out, "stream    %u wide of %u, rotation %s\n", own.d_model, study->geometry.d_model,
+                rotation_name(genome->rotation));
+    fprintf(out, "embedding %s, head %s%s, KV cache %s\n", format_name(genome->embd),
+            format_name(genome->head), own.tied ? " (the same matrix)" : "",
             format_name(genome->kv));
     show_cell(&cells, "layer");
     show_cell(&cells, "attention");

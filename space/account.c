@@ -27,8 +27,9 @@ static void add_ffn(struct tally *t, enum format gate_up, enum format down, uint
     t->norms += d_model;
 }
 
-static struct tally tally_genome(const struct genome *genome, const struct geometry *g)
+static struct tally tally_genome(const struct genome *genome, const struct geometry *parent)
 {
+    const struct geometry own = genome_geometry(genome, parent), *g = &own;
     struct tally t = {0, 0, g->d_model}; /* the final norm */
 
     add_matrix(&t, genome->embd, g->n_vocab, g->d_model);
@@ -68,13 +69,14 @@ uint64_t account_weight_bytes(const struct genome *genome, const struct geometry
     return t.bytes + t.norms * sizeof(float);
 }
 
-uint64_t account_bytes_per_token(const struct genome *genome, const struct geometry *g)
+uint64_t account_bytes_per_token(const struct genome *genome, const struct geometry *parent)
 {
-    uint64_t bytes = account_weight_bytes(genome, g);
+    const struct geometry g = genome_geometry(genome, parent);
+    uint64_t bytes = account_weight_bytes(genome, parent);
 
     /* A tied matrix is read whole by the head; the row looked up is one of its rows. */
-    if (!g->tied)
-        bytes -= (uint64_t)(g->n_vocab - 1) * format_row_bytes(genome->embd, g->d_model);
+    if (!g.tied)
+        bytes -= (uint64_t)(g.n_vocab - 1) * format_row_bytes(genome->embd, g.d_model);
     return bytes;
 }
 
@@ -167,9 +169,10 @@ static void add_ffn_ops(struct ops *ops, const struct ffn_choice *c)
     add_matmul(ops, c->down, c->act, d_model, c->width, ops->n_cols);
 }
 
-size_t account_ops(const struct genome *genome, const struct geometry *g,
+size_t account_ops(const struct genome *genome, const struct geometry *parent,
                    const struct workload *workload, struct op *op)
 {
+    const struct geometry own = genome_geometry(genome, parent), *g = &own;
     bool decode = workload->kind == WORKLOAD_DECODE;
     struct ops ops = {.op = op, .geometry = g};
     const struct ffn_choice zero = {genome->zero_ffn, GENOME_ZERO_FORMAT, GENOME_ZERO_FORMAT,

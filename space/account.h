@@ -1,7 +1,8 @@
 /* account.h - parameters, bytes and operations of a genome, without a model in memory.
  * A candidate's work is a list of operations: each distinct (kind, format, shape) with how often it
  * happens in one pass.  The latency model times these; their bytes and flops are summed here.
- * Genomes must be canonical (genome_canonicalize) for the geometry that is passed with them. */
+ * Genomes must be canonical (genome_canonicalize) for the geometry that is passed with them, which
+ * is the parent's; a narrower residual stream is the genome's own (genome_geometry). */
 #ifndef KERF_ACCOUNT_H
 #define KERF_ACCOUNT_H
 
@@ -61,9 +62,9 @@ double account_flops(const struct genome *genome, const struct geometry *geometr
                      const struct workload *workload);
 
 /* Two genomes whose difference, in anything that sums over operations, is what `unit` adds to
- * `genome`: attention of layer l is unit 2l, its FFN (or the zero FFN in its place) 2l + 1, and unit
- * 2 * n_layers is what remains: embedding, final norm, head.  False for that last one: then there
- * is nothing to take away, and *without is to be left out. */
+ * `genome`: attention of layer l is unit 2l, its FFN (or the zero FFN in its place) 2l + 1, and
+ * unit 2 * n_layers is what remains: embedding, final norm, head.  False for that last one: then
+ * there is nothing to take away, and *without is to be left out. */
 bool account_unit_pair(const struct genome *genome, uint32_t unit, struct genome *with,
                        struct genome *without);
 

@@ -15,6 +15,42 @@ _Static_assert(sizeof(struct ffn_choice) == 4 * sizeof(uint32_t), "no padding");
 static const struct attn_choice no_attn = {0, 0, FORMAT_NONE, FORMAT_NONE, ACT_FLOAT};
 static const struct ffn_choice no_ffn = {0, FORMAT_NONE, FORMAT_NONE, ACT_FLOAT};
 
+/* ---- the basis of the residual stream ------------------------------------------------------- */
+
+static const char *const rotation_names[N_ROTATIONS] = {
+    [ROTATION_NONE] = "none",
+    [ROTATION_HADAMARD] = "hadamard",
+};
+
+const char *rotation_name(enum rotation rotation)
+{
+    return (unsigned)rotation < N_ROTATIONS ? rotation_names[rotation] : "unknown";
+}
+
+enum rotation rotation_parse(const char *name)
+{
+    for (int r = 0; r < N_ROTATIONS; r++)
+        if (strcmp(rotation_names[r], name) == 0)
+            return (enum rotation)r;
+    return N_ROTATIONS;
+}
+
+bool genome_is_turned(const struct genome *genome)
+{
+    return genome->hidden > 0 || genome->rotation != ROTATION_NONE;
+}
+
+struct geometry genome_geometry(const struct genome *genome, const struct geometry *parent)
+{
+    struct geometry own = *parent;
+
+    if (genome->hidden > 0)
+        own.d_model = genome->hidden;
+    if (genome_is_turned(genome))
+        own.tied = false;
+    return own;
+}
+
 /* ---- canonical form ------------------------------------------------------------------------- */
 
 static bool is_format(enum format format)
@@ -81,7 +117,16 @@ static int check_global(const struct genome *genome, const struct geometry *g, s
                 g->n_layers);
         return -1;
     }
-    if (!is_format(genome->embd) || (!g->tied && !is_format(genome->head))) {
+    if (genome->hidden > g->d_model) {
+        err_set(err, ERR_CONFIG, "hidden width %u, the parent has %u", genome->hidden, g->d_model);
+        return -1;
+    }
+    if ((unsigned)genome->rotation >= N_ROTATIONS) {
+        err_set(err, ERR_CONFIG, "no such rotation");
+        return -1;
+    }
+    if (!is_format(genome->embd) ||
+        (!genome_geometry(genome, g).tied && !is_format(genome->head))) {
         err_set(err, ERR_CONFIG, "embedding or head without a format");
         return -1;
     }
@@ -120,18 +165,21 @@ static void settle_ffn(struct ffn_choice *c, const struct geometry *g)
     c->act = unit_act(c->act, c->gate_up, c->down);
 }
 
-int genome_canonicalize(struct genome *genome, const struct geometry *g, struct err *err)
+int genome_canonicalize(struct genome *genome, const struct geometry *parent, struct err *err)
 {
     bool zero_used = false;
 
     /* Look at everything first: a refused genome stays as it was. */
-    if (check_global(genome, g, err) != 0)
+    if (check_global(genome, parent, err) != 0)
         return -1;
-    for (uint32_t l = 0; l < g->n_layers; l++)
-        if (check_attn(&genome->attn[l], g, l, err) != 0 ||
-            check_ffn(&genome->ffn[l], g, l, err) != 0)
+    for (uint32_t l = 0; l < parent->n_layers; l++)
+        if (check_attn(&genome->attn[l], parent, l, err) != 0 ||
+            check_ffn(&genome->ffn[l], parent, l, err) != 0)
             return -1;
 
+    if (genome->hidden == parent->d_model)
+        genome->hidden = 0;
+    const struct geometry own = genome_geometry(genome, parent), *g = &own;
     genome->embd = format_fallback(genome->embd, g->d_model);
     genome->head = g->tied ? genome->embd : format_fallback(genome->head, g->d_model);
     genome->kv = format_fallback(genome->kv, g->head_dim);
@@ -187,7 +235,12 @@ size_t genome_format(const struct genome *genome, char *text)
 {
     struct writer w = {text, 0};
 
-    put(&w, "k1 embd=%s head=%s kv=%s", format_name(genome->embd), format_name(genome->head),
+    put(&w, "k1");
+    if (genome->hidden > 0)
+        put(&w, " hidden=%u", genome->hidden);
+    if (genome->rotation != ROTATION_NONE)
+        put(&w, " rotation=%s", rotation_name(genome->rotation));
+    put(&w, " embd=%s head=%s kv=%s", format_name(genome->embd), format_name(genome->head),
         format_name(genome->kv));
     if (genome->zero_ffn > 0)
         put(&w, " zero=%u", genome->zero_ffn);
@@ -313,10 +366,23 @@ static bool take_ffn(struct reader *r, struct ffn_choice *c)
            take(r, " ") && take_format(r, &c->down) && take(r, " ") && take_act(r, &c->act);
 }
 
+static bool take_basis(struct reader *r, struct genome *genome)
+{
+    if (looking_at(r, " hidden=") && !(take(r, " hidden=") && take_number(r, &genome->hidden)))
+        return false;
+    /* Only what is not the usual is told. */
+    if (looking_at(r, " rotation=")) {
+        genome->rotation = ROTATION_HADAMARD;
+        return take(r, " rotation=") && take(r, rotation_name(genome->rotation));
+    }
+    return true;
+}
+
 static bool take_genome(struct reader *r, struct genome *genome)
 {
-    if (!(take(r, "k1 embd=") && take_format(r, &genome->embd) && take(r, " head=") &&
-          take_format(r, &genome->head) && take(r, " kv=") && take_format(r, &genome->kv)))
+    if (!(take(r, "k1") && take_basis(r, genome) && take(r, " embd=") &&
+          take_format(r, &genome->embd) && take(r, " head=") && take_format(r, &genome->head) &&
+          take(r, " kv=") && take_format(r, &genome->kv)))
         return false;
     if (looking_at(r, " zero=") && !(take(r, " zero=") && take_number(r, &genome->zero_ffn)))
         return false;
@@ -352,8 +418,9 @@ int genome_parse(const char *text, struct genome *genome, struct err *err)
 
 bool genome_equal(const struct genome *a, const struct genome *b)
 {
-    return a->n_layers == b->n_layers && a->embd == b->embd && a->head == b->head &&
-           a->kv == b->kv && a->zero_ffn == b->zero_ffn &&
+    return a->n_layers == b->n_layers && a->hidden == b->hidden && a->rotation == b->rotation &&
+           a->embd == b->embd && a->head == b->head && a->kv == b->kv &&
+           a->zero_ffn == b->zero_ffn &&
            memcmp(a->attn, b->attn, a->n_layers * sizeof a->attn[0]) == 0 &&
            memcmp(a->ffn, b->ffn, a->n_layers * sizeof a->ffn[0]) == 0;
 }

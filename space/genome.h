@@ -15,7 +15,8 @@
  *
  * where 4x4 means 4 KV groups of 4 query heads each, formats are those of qkv and o (gate/up and
  * down), and "-" is a dropped unit.  "zero=32" follows kv where a dropped FFN is carried as a zero
- * one of 32 columns. */
+ * one of 32 columns; "hidden=224" and "rotation=hadamard" stand after k1 where the residual stream
+ * is in another basis than the parent's. */
 #ifndef KERF_GENOME_H
 #define KERF_GENOME_H
 
@@ -27,6 +28,13 @@
 #include <stdint.h>
 
 struct err;
+
+/* What the residual stream is turned by, once for the whole model (evaluator/compression/basis.h):
+ * nothing, or a randomized Hadamard matrix, which spreads outliers over all channels. */
+enum rotation { ROTATION_NONE, ROTATION_HADAMARD, N_ROTATIONS };
+
+const char *rotation_name(enum rotation rotation); /* "none", "hadamard" */
+enum rotation rotation_parse(const char *name);    /* N_ROTATIONS when unknown */
 
 struct attn_choice {
     uint32_t kv_groups;       /* kept, 0 = dropped */
@@ -43,6 +51,11 @@ struct ffn_choice {
 
 struct genome {
     uint32_t n_layers; /* of the parent; a layer with both units dropped is gone from the model */
+    /* The basis of the residual stream.  `hidden` principal directions of it are kept, then turned
+     * by `rotation`; 0: it keeps its width.  In another basis than the parent's own the output
+     * matrix is one of its own, for the gains of the final norm are folded into it. */
+    uint32_t hidden;
+    enum rotation rotation;
     enum format embd, head, kv;
     /* Columns of the all-zero FFN (GENOME_ZERO_FORMAT weights) that stands in each layer that
      * keeps its attention but not its FFN; 0 where the model simply leaves it out.  Adds nothing to
@@ -63,11 +76,18 @@ void genome_uniform(struct genome *genome, const struct geometry *geometry, enum
 /* Bring to canonical form in place.  -1 with ERR_CONFIG, and the genome unchanged, when a choice
  * lies outside the geometry (more groups than the parent has, a width above d_ff, a dropped head).
  * Any width up to d_ff is allowed: the fallbacks make each one fit, and which grid is searched
- * is the space's business.  Rows: qkv, gate/up, embedding and head d_model; o kv_groups *
- * heads_per_group * head_dim; down the width; KV cache head_dim. */
+ * is the space's business; so is any `hidden` up to d_model, which itself becomes 0.  Rows: qkv,
+ * gate/up, embedding and head d_model of genome_geometry; o kv_groups * heads_per_group *
+ * head_dim; down the width; KV cache head_dim.  `geometry` is the parent's, here and below. */
 int genome_canonicalize(struct genome *genome, const struct geometry *geometry, struct err *err);
 
-#define GENOME_TEXT_MAX (GEOMETRY_MAX_LAYERS * 80 + 96)
+/* Whether the residual stream is in another basis than the parent's. */
+bool genome_is_turned(const struct genome *genome);
+/* The geometry of the model that a genome makes of a parent, units at their widest: d_model is
+ * `hidden`, and a turned model is not tied.  The parent's own for a genome that is not turned. */
+struct geometry genome_geometry(const struct genome *genome, const struct geometry *parent);
+
+#define GENOME_TEXT_MAX (GEOMETRY_MAX_LAYERS * 80 + 144)
 
 /* Canonical text; returns its length.  `text` has room for GENOME_TEXT_MAX bytes. */
 size_t genome_format(const struct genome *genome, char *text);

@@ -108,8 +108,10 @@ static int check_rows_of_layer(const struct attn_choice *a, const struct ffn_cho
     return 0;
 }
 
-static int check_rows(const struct genome *genome, const struct geometry *g, struct err *err)
+static int check_rows(const struct genome *genome, const struct geometry *parent, struct err *err)
 {
+    const struct geometry own = genome_geometry(genome, parent), *g = &own;
+
     if (check_row("token_embd", genome->embd, g->d_model, err) != 0 ||
         check_row("output", genome->head, g->d_model, err) != 0)
         return -1;

@@ -37,6 +37,9 @@ void space_default_limits(struct space_limits *limits, const struct geometry *g,
     limits->min_layers = (g->n_layers + 1) / 2;
     limits->drop_attn = limits->drop_ffn = true;
     limits->min_ffn = 0.25;
+    if (space_hidden_grid(g) == 256)
+        limits->hidden[limits->n_hidden++] = 0.875;
+    limits->hidden[limits->n_hidden++] = 1.0;
 }
 
 /* ---- checking the limits -------------------------------------------------------------------- */
@@ -85,6 +88,37 @@ static int check_kv_groups(const struct space_limits *limits, const struct geome
     return 0;
 }
 
+static int check_hidden(const struct space_limits *limits, const struct geometry *g,
+                        struct err *err)
+{
+    bool has_own = false;
+
+    for (uint32_t i = 0; i < limits->n_hidden; i++) {
+        double share = limits->hidden[i];
+
+        if (!(share > 0.0 && share <= 1.0) || space_hidden_width(g, share) < 1) {
+            err_set(err, ERR_CONFIG,
+                    "/space/hidden/%u: %g is no share of the hidden width; expected more than 0, "
+                    "at most 1",
+                    i, share);
+            return -1;
+        }
+        if (share < 1.0 && space_hidden_width(g, share) == g->d_model) {
+            err_set(err, ERR_CONFIG,
+                    "/space/hidden/%u: %g of %u is nearer to all of it than to another multiple of "
+                    "%u; choose a smaller share",
+                    i, share, g->d_model, space_hidden_grid(g));
+            return -1;
+        }
+        has_own = has_own || share == 1.0;
+    }
+    if (!has_own) {
+        err_set(err, ERR_CONFIG, "/space/hidden: the parent's own width is missing; add 1");
+        return -1;
+    }
+    return 0;
+}
+
 static int check_limits(const struct space_limits *limits, const struct geometry *g,
                         struct err *err)
 {
@@ -121,7 +155,11 @@ static int check_limits(const struct space_limits *limits, const struct geometry
                 limits->ffn_grid, g->d_ff, g->d_ff);
         return -1;
     }
-    return check_kv_groups(limits, g, err);
+    if ((unsigned)limits->rotation >= N_ROTATIONS) {
+        err_set(err, ERR_CONFIG, "/space/rotation: expected none or hadamard");
+        return -1;
+    }
+    return check_kv_groups(limits, g, err) != 0 ? -1 : check_hidden(limits, g, err);
 }
 
 /* Lists mean the same in any order and with repetitions: keep them ascending, each value once. */
@@ -154,6 +192,57 @@ static void settle_kv_groups(struct space_limits *limits)
         n++;
     }
     limits->n_kv_groups = n;
+}
+
+/* Shares ascending; of those that lead to one width the first. */
+static void settle_hidden(struct space_limits *limits, const struct geometry *g)
+{
+    double *shares = limits->hidden;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < limits->n_hidden; i++) {
+        double share = shares[i];
+        uint32_t at = 0, width = space_hidden_width(g, share);
+
+        while (at < n && space_hidden_width(g, shares[at]) < width)
+            at++;
+        if (at < n && space_hidden_width(g, shares[at]) == width)
+            continue;
+        memmove(shares + at + 1, shares + at, (n - at) * sizeof *shares);
+        shares[at] = share;
+        n++;
+    }
+    limits->n_hidden = n;
+}
+
+/* ---- the residual stream -------------------------------------------------------------------- */
+
+uint32_t space_hidden_grid(const struct geometry *g)
+{
+    static const uint32_t steps[] = {256, 32, 4};
+
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        if (g->d_model % steps[i] == 0 && g->d_model / steps[i] >= 8)
+            return steps[i];
+    return 1;
+}
+
+uint32_t space_hidden_width(const struct geometry *g, double share)
+{
+    uint32_t grid = space_hidden_grid(g);
+
+    return (uint32_t)lround(share * g->d_model / grid) * grid;
+}
+
+uint32_t space_basis_value(uint32_t width, enum rotation rotation)
+{
+    return 2 * width + (rotation == ROTATION_NONE);
+}
+
+void space_basis_of(uint32_t value, uint32_t *width, enum rotation *rotation)
+{
+    *width = value / 2;
+    *rotation = value % 2 == 1 ? ROTATION_NONE : ROTATION_HADAMARD;
 }
 
 /* ---- levels --------------------------------------------------------------------------------- */
@@ -211,6 +300,19 @@ static struct levels ffn_levels(const struct space_limits *limits, const struct 
     while (list_widths(least, g->d_ff, limits->ffn_grid, step, NULL) > SPACE_MAX_LEVELS - levels.n)
         step += limits->ffn_grid;
     list_widths(least, g->d_ff, limits->ffn_grid, step, &levels);
+    return levels;
+}
+
+/* Narrower streams are turned as the study says; the full one is there turned and as it is. */
+static struct levels basis_levels(const struct space_limits *limits, const struct geometry *g)
+{
+    struct levels levels = {.n = 0};
+
+    for (uint32_t i = 0; i < limits->n_hidden; i++)
+        if (limits->hidden[i] < 1.0 || limits->rotation != ROTATION_NONE)
+            push(&levels,
+                 space_basis_value(space_hidden_width(g, limits->hidden[i]), limits->rotation));
+    push(&levels, space_basis_value(g->d_model, ROTATION_NONE));
     return levels;
 }
 
@@ -276,17 +378,21 @@ static void add_genes(struct space *space)
     const struct geometry *g = &space->geometry;
     bool uniform = limits->profile == PROFILE_GGUF;
     uint32_t o_rows[SPACE_MAX_LEVELS], down_rows[SPACE_MAX_LEVELS], n_o, n_down;
+    uint32_t in_rows[SPACE_MAX_LEVELS], n_in = 0;
     struct levels kv = kv_levels(limits), ffn = ffn_levels(limits, g);
+    struct levels basis = basis_levels(limits, g);
     struct levels in, o, down, embd;
     const struct levels keep = {.value = {0, 1}, .n = 2};
     const uint32_t global_unit = 2 * g->n_layers;
 
     n_o = rows_of(&kv, g->n_heads / g->n_kv_heads * g->head_dim, o_rows);
     n_down = rows_of(&ffn, 1, down_rows);
-    in = format_levels(limits->profile, limits->types, limits->n_types, &g->d_model, 1);
+    for (uint32_t i = 0; i < limits->n_hidden; i++)
+        in_rows[n_in++] = space_hidden_width(g, limits->hidden[i]);
+    in = format_levels(limits->profile, limits->types, limits->n_types, in_rows, n_in);
     o = format_levels(limits->profile, limits->types, limits->n_types, o_rows, n_o);
     down = format_levels(limits->profile, limits->types, limits->n_types, down_rows, n_down);
-    embd = format_levels(limits->profile, limits->embd_types, limits->n_embd_types, &g->d_model, 1);
+    embd = format_levels(limits->profile, limits->embd_types, limits->n_embd_types, in_rows, n_in);
 
     for (uint32_t l = 0; l < g->n_layers; l++) {
         int32_t layer = (int32_t)l;
@@ -315,6 +421,7 @@ static void add_genes(struct space *space)
         add_gene(space, GENE_FFN_WIDTH, -1, global_unit, &ffn);
     }
     add_gene(space, GENE_EMBD, -1, global_unit, &embd);
+    add_gene(space, GENE_BASIS, -1, global_unit, &basis);
 }
 
 int space_init(struct space *space, const struct geometry *geometry,
@@ -333,12 +440,15 @@ int space_init(struct space *space, const struct geometry *geometry,
         if (checked.n_kv_heads >= 2)
             filled.kv_groups[filled.n_kv_groups++] = checked.n_kv_heads / 2;
     }
+    if (filled.n_hidden == 0)
+        filled.hidden[filled.n_hidden++] = 1.0;
     if (check_limits(&filled, &checked, err) != 0)
         return -1;
 
     settle_formats(filled.types, &filled.n_types);
     settle_formats(filled.embd_types, &filled.n_embd_types);
     settle_kv_groups(&filled);
+    settle_hidden(&filled, &checked);
     space->geometry = checked;
     space->limits = filled;
     space->n_units = 2 * checked.n_layers + 1;
@@ -383,11 +493,20 @@ static bool layer_kept(const struct space *space, const uint8_t *levels, int32_t
            unit_size(space, levels, GENE_FFN_WIDTH, layer) > 0;
 }
 
+/* Width of the residual stream, and how it is turned. */
+static uint32_t hidden_of(const struct space *space, const uint8_t *levels, enum rotation *rotation)
+{
+    uint32_t width;
+
+    space_basis_of(value_of(space, levels, GENE_BASIS, -1), &width, rotation);
+    return width;
+}
+
 /* The lowest level with the same effect on rows of `row` weights; 0 for a unit that is gone. */
 static void settle_format(const struct space *space, uint8_t *levels, enum gene_kind kind,
                           int32_t layer, uint32_t row)
 {
-    int32_t index = space->gene_of[layer][kind];
+    int32_t index = space->gene_of[layer < 0 ? GLOBAL_ROW : layer][kind];
     const struct gene *gene = &space->gene[index < 0 ? 0 : index];
     uint8_t level = 0;
 
@@ -408,7 +527,8 @@ void space_repair(const struct space *space, uint8_t *levels)
     const struct geometry *g = &space->geometry;
     const uint32_t head_columns = g->n_heads / g->n_kv_heads * g->head_dim;
     const int32_t n_layers = (int32_t)g->n_layers;
-    uint32_t kept = 0;
+    enum rotation rotation;
+    uint32_t kept = 0, hidden;
 
     for (uint32_t i = 0; i < space->n_genes; i++)
         if (levels[i] >= space->gene[i].n_levels)
@@ -426,15 +546,17 @@ void space_repair(const struct space *space, uint8_t *levels)
         }
     }
 
+    hidden = hidden_of(space, levels, &rotation);
     for (int32_t l = 0; l < n_layers; l++) {
         uint32_t groups = unit_size(space, levels, GENE_KV_GROUPS, l);
         uint32_t width = unit_size(space, levels, GENE_FFN_WIDTH, l);
 
-        settle_format(space, levels, GENE_QKV, l, groups > 0 ? g->d_model : 0);
+        settle_format(space, levels, GENE_QKV, l, groups > 0 ? hidden : 0);
         settle_format(space, levels, GENE_O, l, groups * head_columns);
-        settle_format(space, levels, GENE_GATE_UP, l, width > 0 ? g->d_model : 0);
+        settle_format(space, levels, GENE_GATE_UP, l, width > 0 ? hidden : 0);
         settle_format(space, levels, GENE_DOWN, l, width);
     }
+    settle_format(space, levels, GENE_EMBD, -1, hidden);
 }
 
 /* What rows of `row` weights are kept in; any format for a unit that is gone (`row` 0). */
@@ -451,6 +573,7 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
     const struct geometry *g = &space->geometry;
     const uint32_t heads = g->n_heads / g->n_kv_heads;
     uint8_t repaired[SPACE_MAX_GENES];
+    uint32_t hidden;
     int status;
 
     memcpy(repaired, levels, space->n_genes);
@@ -459,7 +582,8 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
     memset(genome, 0, sizeof *genome);
     genome->n_layers = g->n_layers;
     genome->kv = FORMAT_F16;
-    genome->embd = genome->head = format_of(space, repaired, GENE_EMBD, -1, g->d_model);
+    genome->hidden = hidden = hidden_of(space, repaired, &genome->rotation);
+    genome->embd = genome->head = format_of(space, repaired, GENE_EMBD, -1, hidden);
     genome->zero_ffn = profile_zero_ffn(space->limits.profile, g);
     for (uint32_t l = 0; l < g->n_layers; l++) {
         int32_t layer = (int32_t)l;
@@ -468,10 +592,10 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
 
         /* ACT_Q8 where there is something quantized; the canonical form sees to the rest. */
         genome->attn[l] = (struct attn_choice){
-            groups, heads, format_of(space, repaired, GENE_QKV, layer, g->d_model),
+            groups, heads, format_of(space, repaired, GENE_QKV, layer, hidden),
             format_of(space, repaired, GENE_O, layer, groups * heads * g->head_dim), ACT_Q8};
         genome->ffn[l] =
-            (struct ffn_choice){width, format_of(space, repaired, GENE_GATE_UP, layer, g->d_model),
+            (struct ffn_choice){width, format_of(space, repaired, GENE_GATE_UP, layer, hidden),
                                 format_of(space, repaired, GENE_DOWN, layer, width), ACT_Q8};
     }
     status = genome_canonicalize(genome, g, NULL);
@@ -501,6 +625,7 @@ const char *space_gene_name(const struct space *space, uint32_t gene, char text[
         [GENE_DOWN] = "ffn_down",
         [GENE_LAYER] = "keep",
         [GENE_EMBD] = "token_embd",
+        [GENE_BASIS] = "hidden",
     };
     const struct gene *g = &space->gene[gene];
 

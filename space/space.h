@@ -24,6 +24,7 @@ enum gene_kind {
     GENE_DOWN,
     GENE_LAYER, /* gguf: 0 drops the layer */
     GENE_EMBD,  /* format of embedding and head */
+    GENE_BASIS, /* width and rotation of the residual stream, space_basis_value */
     N_GENE_KINDS
 };
 
@@ -51,11 +52,14 @@ struct space_limits {
     uint32_t ffn_grid;        /* step between widths; 0: geometry_grid */
     uint32_t kv_groups[8];    /* allowed counts, the parent's own among them */
     uint32_t n_kv_groups;     /* 0: the parent's and its half */
+    double hidden[8];         /* widths of the residual stream as shares of d_model, 1 among them */
+    uint32_t n_hidden;        /* 0: space_default_limits' */
+    enum rotation rotation;   /* beside the plain model: of narrower streams, and of the full one */
 };
 
 struct space {
     struct geometry geometry;
-    struct space_limits limits; /* ffn_grid and kv_groups filled in, lists ascending */
+    struct space_limits limits; /* nothing left out, lists ascending */
     uint32_t n_genes;
     uint32_t n_units; /* 2 * n_layers + 1; a unit without genes has one choice */
     struct gene gene[SPACE_MAX_GENES];
@@ -64,6 +68,16 @@ struct space {
     int32_t gene_of[GEOMETRY_MAX_LAYERS + 1][N_GENE_KINDS];
     uint32_t fixed[N_GENE_KINDS];
 };
+
+/* Step between widths of the residual stream: 256 where at least 8 such steps make d_model, so that
+ * the K-quants stay, else 32, else 4, else 1 (in the same way). */
+uint32_t space_hidden_grid(const struct geometry *geometry);
+/* The width that a share stands for: the nearest on that grid, d_model for 1. */
+uint32_t space_hidden_width(const struct geometry *geometry, double share);
+/* What a level of GENE_BASIS says: width and rotation, and back.  Ascending with the width; at one
+ * width the turned one comes first, for it has an output matrix more. */
+uint32_t space_basis_value(uint32_t width, enum rotation rotation);
+void space_basis_of(uint32_t value, uint32_t *width, enum rotation *rotation);
 
 /* Build the gene list.  ERR_CONFIG when the limits contradict the geometry or leave nothing to
  * choose; the text begins with the pointer into study.json ("/space/ffn/min: ...") and ends with
@@ -74,7 +88,8 @@ int space_init(struct space *space, const struct geometry *geometry,
                const struct space_limits *limits, struct err *err);
 
 /* Sensible limits for a geometry: types Q2_K..Q8_0 (or the 32-blocks where rows do not fit),
- * widths down to 1/4, half the KV groups, half the layers. */
+ * widths down to 1/4, half the KV groups, half the layers; a residual stream of 7/8 where that lies
+ * on the grid of 256. */
 void space_default_limits(struct space_limits *limits, const struct geometry *geometry,
                           enum profile profile);
 

@@ -201,6 +201,10 @@ static void fill_limits(struct space_limits *limits, const struct geometry *g)
         limits->min_layers = usual.min_layers;
     if (limits->min_ffn == 0.0)
         limits->min_ffn = usual.min_ffn;
+    if (limits->n_hidden == 0) {
+        limits->n_hidden = usual.n_hidden;
+        memcpy(limits->hidden, usual.hidden, sizeof usual.hidden);
+    }
 }
 
 /* Fill the limits and prove that a space follows from them. */

@@ -52,8 +52,8 @@ struct study {
 /* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer, what was expected and the nearest
  * known key; ERR_MISSING when DIR is no study (remedy: kerf init) or a file that it names is not
  * there.  Paths become absolute.  What depends on the parent and is left out stays 0 until
- * study_resolve: depth/min, ffn/min, ffn/grid, kv_groups, types, embedding, sequence, threads.
- * `study` is written only on success, here as in all calls below. */
+ * study_resolve: depth/min, ffn/min, ffn/grid, kv_groups, hidden, types, embedding, sequence,
+ * threads.  `study` is written only on success, here as in all calls below. */
 int study_read(struct study *study, const char *dir, struct err *err);
 
 /* With the parent and the machine known: fill what was left out, hash the files, and check the

@@ -36,6 +36,8 @@ const struct study_field study_fields[] = {
     {"/space/drop", KIND_DROP, 0, 0, 0, 0, 0, "a list of \"attn\" and \"ffn\", or []"},
     {"/space/ffn/grid", KIND_COUNT_32, 0, AT(limits.ffn_grid), 0, 1, 0x1p22, "the step between FFN widths, such as 256"},
     {"/space/ffn/min", KIND_REAL, 0, AT(limits.min_ffn), 0, 1e-9, 1, "a share of the parent's FFN width, more than 0 and at most 1"},
+    {"/space/hidden", KIND_HIDDEN, 0, 0, 0, 1e-9, 1, "a list of at most 8 shares of the hidden width, such as [0.875, 1]"},
+    {"/space/rotation", KIND_ROTATION, 0, AT(limits.rotation), 0, 0, 0, "\"none\" or \"hadamard\""},
     {"/space/kv_groups", KIND_KV_GROUPS, 0, 0, 0, 1, 0x1p24, "a list of at most 8 counts, such as [2, 4]"},
     {"/space/types", KIND_FORMATS, 0, AT(limits.types), AT(limits.n_types), 0, 0, "a list of formats, such as [\"Q2_K\", \"Q4_K\", \"Q8_0\"]"},
     {"/space/embedding", KIND_FORMATS, 0, AT(limits.embd_types), AT(limits.n_embd_types), 0, 0, "a list of formats, such as [\"Q4_K\", \"Q8_0\"]"},
@@ -134,6 +136,10 @@ static cJSON *give_list(const struct study *study, const struct study_field *fie
         for (uint32_t i = 0; i < limits->n_kv_groups; i++)
             cJSON_AddItemToArray(list, cJSON_CreateNumber(limits->kv_groups[i]));
         break;
+    case KIND_HIDDEN:
+        for (uint32_t i = 0; i < limits->n_hidden; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateNumber(limits->hidden[i]));
+        break;
     case KIND_DROP:
         if (limits->drop_attn)
             cJSON_AddItemToArray(list, cJSON_CreateString("attn"));
@@ -160,6 +166,8 @@ static cJSON *give_value(const struct study *study, const struct study_field *fi
         return cJSON_CreateString(value);
     case KIND_PROFILE:
         return cJSON_CreateString(profile_name(*(const enum profile *)value));
+    case KIND_ROTATION:
+        return cJSON_CreateString(rotation_name(*(const enum rotation *)value));
     case KIND_COUNT:
         return cJSON_CreateNumber((double)*(const uint64_t *)value);
     case KIND_COUNT_32:

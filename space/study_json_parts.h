@@ -21,6 +21,8 @@ enum study_kind {
     KIND_PROFILE,   /* enum profile */
     KIND_FORMATS,   /* enum format[N_FORMATS] and, at `extra`, their number */
     KIND_KV_GROUPS, /* limits.kv_groups */
+    KIND_HIDDEN,    /* limits.hidden */
+    KIND_ROTATION,  /* enum rotation */
     KIND_DROP,      /* limits.drop_attn, limits.drop_ffn */
     KIND_WORKLOADS, /* decode, prefill */
     KIND_HASH,      /* struct hash256 */
@@ -44,7 +46,7 @@ struct study_field {
     const char *expected;
 };
 
-#define STUDY_N_FIELDS 43
+#define STUDY_N_FIELDS 45
 extern const struct study_field study_fields[STUDY_N_FIELDS];
 
 /* Where a field lies in a study. */

@@ -179,6 +179,22 @@ static enum verdict take_kv_groups(const struct reading *r, const cJSON *node)
     return TAKEN;
 }
 
+static enum verdict take_hidden(const struct reading *r, const cJSON *node)
+{
+    struct space_limits *limits = &r->study->limits;
+    int n = cJSON_GetArraySize(node);
+    const cJSON *element = node->child;
+
+    if (!cJSON_IsArray(node) || n < 1 ||
+        n > (int)(sizeof limits->hidden / sizeof limits->hidden[0]))
+        return UNFIT;
+    for (int i = 0; i < n; i++, element = element->next)
+        if (take_real(r->field, element, &limits->hidden[i]) != TAKEN)
+            return UNFIT;
+    limits->n_hidden = (uint32_t)n;
+    return TAKEN;
+}
+
 /* "layer" is short for both halves. */
 static enum verdict take_drop(const struct reading *r, const cJSON *node)
 {
@@ -252,6 +268,12 @@ static enum verdict take_word(const struct reading *r, const cJSON *node, void *
         *(enum profile *)value = profile;
         return profile == N_PROFILES ? UNFIT : TAKEN;
     }
+    if (r->field->kind == KIND_ROTATION) {
+        enum rotation rotation = rotation_parse(node->valuestring);
+
+        *(enum rotation *)value = rotation;
+        return rotation == N_ROTATIONS ? UNFIT : TAKEN;
+    }
     if (strlen(node->valuestring) >= sizeof r->study->separator)
         return UNFIT;
     strcpy(value, node->valuestring);
@@ -270,6 +292,7 @@ static enum verdict take_value(const struct reading *r, const cJSON *node)
         return take_paths(r, node);
     case KIND_TEXT:
     case KIND_PROFILE:
+    case KIND_ROTATION:
         return take_word(r, node, value);
     case KIND_COUNT:
         return take_count(r->field, node, value);
@@ -289,6 +312,8 @@ static enum verdict take_value(const struct reading *r, const cJSON *node)
         return take_formats(r, node);
     case KIND_KV_GROUPS:
         return take_kv_groups(r, node);
+    case KIND_HIDDEN:
+        return take_hidden(r, node);
     case KIND_DROP:
         return take_drop(r, node);
     case KIND_WORKLOADS:

@@ -49,6 +49,15 @@ static void test_bytes(void)
     ok(account_weight_bytes(&a, &g) - account_bytes_per_token(&a, &g) == 1535 * 256 * 2,
        "one row of an untied embedding is read for a token");
 
+    /* A narrower residual stream: every matrix has it on one side, and the head is its own. */
+    g = fixture_wide();
+    genome_uniform(&a, &g, FORMAT_F16);
+    a.hidden = 224;
+    genome_canonicalize(&a, &g, NULL);
+    ok(account_params(&a, &g) == (weights + 393216 + norms) / 256 * 224 &&
+           account_weight_bytes(&a, &g) == (2 * (weights + 393216) + 4 * norms) / 256 * 224,
+       "a stream of 224 of 256 leaves 7/8 of everything, and a head of its own");
+
     /* Units that go take their norm with them. */
     g = fixture_wide();
     genome_uniform(&a, &g, FORMAT_F16);

@@ -18,6 +18,8 @@ static struct genome random_genome(struct rng *rng, const struct geometry *g)
     struct genome genome = {.n_layers = g->n_layers,
                             .embd = any_format(rng),
                             .head = any_format(rng),
+                            .hidden = (uint32_t)rng_below(rng, 3) * (g->d_model / 2),
+                            .rotation = (enum rotation)rng_below(rng, N_ROTATIONS),
                             .kv = rng_below(rng, 2) ? FORMAT_Q8_0 : FORMAT_F16,
                             .zero_ffn = rng_below(rng, 2) ? 32 : 0};
 
@@ -98,6 +100,25 @@ static void test_canonical(void)
     ok(genome_canonicalize(&a, &g, &err) == 0 && a.zero_ffn == 0,
        "a zero FFN that no layer needs is forgotten");
 
+    /* A residual stream in another basis. */
+    genome_uniform(&a, &g, FORMAT_Q4_K);
+    b = a;
+    a.hidden = 256;
+    ok(genome_canonicalize(&a, &g, &err) == 0 && genome_equal(&a, &b) && !genome_is_turned(&a),
+       "a stream as wide as the parent's is the parent's");
+    a.hidden = 224, a.head = FORMAT_Q6_K;
+    ok(genome_canonicalize(&a, &g, &err) == 0 && a.embd == FORMAT_Q4_0 &&
+           a.attn[0].qkv == FORMAT_Q4_0 && a.ffn[7].gate_up == FORMAT_Q4_0 &&
+           a.attn[0].o == FORMAT_Q4_K && a.ffn[7].down == FORMAT_Q4_K,
+       "readers of a stream of 224 fall back, writers do not");
+    ok(a.head == FORMAT_Q8_0 && !genome_geometry(&a, &g).tied &&
+           genome_geometry(&a, &g).d_model == 224,
+       "its head is a matrix of its own");
+    b.rotation = ROTATION_HADAMARD, b.head = FORMAT_Q6_K;
+    ok(genome_canonicalize(&b, &g, &err) == 0 && b.head == FORMAT_Q6_K && b.hidden == 0 &&
+           genome_geometry(&b, &g).d_model == 256 && !genome_geometry(&b, &g).tied,
+       "so is that of one that is only turned");
+
     genome_uniform(&a, &s, FORMAT_Q8_0);
     a.kv = FORMAT_Q8_0;
     ok(genome_canonicalize(&a, &s, &err) == 0 && a.kv == FORMAT_F16,
@@ -138,6 +159,12 @@ static void test_limits(void)
     ok(refused(bad, &g, "KV cache"), "a KV cache in Q2_K is refused");
     bad = dense, bad.embd = FORMAT_NONE;
     ok(refused(bad, &g, "embedding"), "a model without an embedding is refused");
+    bad = dense, bad.hidden = 257;
+    ok(refused(bad, &g, "hidden width 257"), "a stream wider than the parent's is refused");
+    bad = dense, bad.rotation = N_ROTATIONS;
+    ok(refused(bad, &g, "rotation"), "a rotation that is none is refused");
+    bad = dense, bad.hidden = 224, bad.head = FORMAT_NONE;
+    ok(refused(bad, &g, "head"), "a narrower stream without a head of its own is refused");
     bad = dense, bad.zero_ffn = 4096;
     ok(refused(bad, &g, "zero FFN"), "a zero FFN wider than the real one is refused");
 }
@@ -181,6 +208,13 @@ static void test_text(void)
     ok(strstr(text, " kv=F16 zero=32 | ") != NULL && genome_parse(text, &b, &err) == 0 &&
            genome_equal(&a, &b),
        "a zero FFN is part of the text");
+
+    a.hidden = 224, a.rotation = ROTATION_HADAMARD;
+    genome_canonicalize(&a, &g, &err);
+    genome_format(&a, text);
+    ok(strncmp(text, "k1 hidden=224 rotation=hadamard embd=Q4_0 ", 42) == 0 &&
+           genome_parse(text, &b, &err) == 0 && genome_equal(&a, &b),
+       "so is another basis of the residual stream");
 }
 
 static void test_hostile_text(void)
@@ -191,6 +225,9 @@ static void test_hostile_text(void)
         "k1 embd=Q4_K head=Q4_K kv=F16",
         "k1 embd=Q4_k head=Q4_K kv=F16 | - / -",
         "k1 embd=Q4_K head=Q4_K kv=F16 zero=0 | - / -",
+        "k1 hidden=0 embd=Q4_K head=Q4_K kv=F16 | - / -",
+        "k1 rotation=none embd=Q4_K head=Q4_K kv=F16 | - / -",
+        "k1 rotation=hadamard hidden=64 embd=Q4_K head=Q4_K kv=F16 | - / -",
         "k1 embd=Q4_K head=Q4_K kv=F16 | - / - ",
         "k1 embd=Q4_K head=Q4_K kv=F16 | - / -\n",
         "k1 embd=Q4_K head=Q4_K kv=F16 | 4x4 Q4_K Q4_K a9 / -",

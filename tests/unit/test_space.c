@@ -118,7 +118,8 @@ static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_
 
 /* ---- spaces too large to list --------------------------------------------------------------- */
 
-static void test_random(const struct geometry *g, enum profile profile, uint64_t stream)
+static void test_random(const struct geometry *g, enum profile profile, uint64_t stream,
+                        bool turned)
 {
     struct rng rng = rng_make(3, stream);
     struct hash256 parent = sha256_of("", 0);
@@ -130,6 +131,11 @@ static void test_random(const struct geometry *g, enum profile profile, uint64_t
     struct genome a, b;
 
     space_default_limits(&limits, g, profile);
+    if (turned) {
+        limits.hidden[limits.n_hidden++] = 0.5;
+        limits.hidden[limits.n_hidden++] = 0.875;
+        limits.rotation = ROTATION_HADAMARD;
+    }
     if (!ok(space_init(&space, g, &limits, NULL) == 0, "the default limits of %s make a space",
             profile_name(profile)))
         return;
@@ -241,6 +247,54 @@ static void test_genes(void)
        "33 widths on a grid of 4 are thinned to %u levels", gene->n_levels);
 }
 
+/* ---- the residual stream -------------------------------------------------------------------- */
+
+static void test_basis(void)
+{
+    struct geometry g = fixture_wide();
+    struct space_limits limits;
+    uint8_t levels[SPACE_MAX_GENES];
+    struct genome genome;
+    const struct gene *gene;
+    enum rotation rotation;
+    uint32_t width;
+
+    space_default_limits(&limits, &g, PROFILE_GGUF);
+    ok(limits.n_hidden == 1 && space_init(&space, &g, &limits, NULL) == 0 &&
+           space_gene_of(&space, GENE_BASIS, -1) == -1,
+       "a small parent keeps its stream unless more is asked for");
+    limits.hidden[0] = 1, limits.hidden[1] = 0.75, limits.hidden[2] = 0.88, limits.n_hidden = 3;
+    ok(space_init(&space, &g, &limits, NULL) == 0 && space.limits.hidden[0] == 0.75 &&
+           space.limits.hidden[1] == 0.88 && space.limits.hidden[2] == 1,
+       "shares are kept ascending");
+    gene = &space.gene[space_gene_of(&space, GENE_BASIS, -1)];
+    ok(gene->n_levels == 3 && gene->unit == 16 && gene->value[0] == space_basis_value(192, 0) &&
+           gene->value[1] == space_basis_value(224, 0) &&
+           gene->value[2] == space_basis_value(256, 0),
+       "75 %% and 88 %% of 256 are 192 and 224");
+    limits.rotation = ROTATION_HADAMARD;
+    ok(space_init(&space, &g, &limits, NULL) == 0, "and may be turned");
+    gene = &space.gene[space_gene_of(&space, GENE_BASIS, -1)];
+    space_basis_of(gene->value[2], &width, &rotation);
+    ok(gene->n_levels == 4 && width == 256 && rotation == ROTATION_HADAMARD &&
+           gene->value[3] == space_basis_value(256, ROTATION_NONE) &&
+           gene->value[0] == space_basis_value(192, ROTATION_HADAMARD),
+       "the full stream is there turned and as it is");
+    memset(levels, 255, sizeof levels);
+    levels[space_gene_of(&space, GENE_BASIS, -1)] = 1;
+    space_genome(&space, levels, &genome);
+    ok(genome.hidden == 224 && genome.rotation == ROTATION_HADAMARD && genome.head == FORMAT_Q8_0,
+       "a level becomes width and rotation of the genome");
+
+    g.d_model = 2048;
+    space_default_limits(&limits, &g, PROFILE_GGUF);
+    ok(limits.n_hidden == 2 && space_hidden_width(&g, limits.hidden[0]) == 1792,
+       "a wide parent may lose an eighth, on the grid of 256");
+    g.d_model = 60;
+    ok(space_hidden_grid(&g) == 4 && space_hidden_width(&g, 0.5) == 32,
+       "narrow ones have finer grids");
+}
+
 /* ---- what is refused ------------------------------------------------------------------------ */
 
 static bool refused(struct space_limits limits, const char *pointer)
@@ -280,6 +334,12 @@ static void test_refused(void)
     ok(refused(bad, "/space/types"), "no formats are refused");
     bad = good, bad.n_embd_types = 0;
     ok(refused(bad, "/space/embedding"), "no formats for the embedding are refused");
+    bad = good, bad.hidden[0] = 0.875;
+    ok(refused(bad, "/space/hidden"), "limits without the parent's own hidden width are refused");
+    bad = good, bad.hidden[1] = 0.97, bad.n_hidden = 2;
+    ok(refused(bad, "/space/hidden/1"), "so is a share that the grid rounds to all of it");
+    bad = good, bad.hidden[1] = 1.5, bad.n_hidden = 2;
+    ok(refused(bad, "/space/hidden/1"), "and one above it");
     bad = good, bad.drop_attn = false;
     ok(refused(bad, "/space/drop"), "gguf refuses to drop the FFN alone");
     bad = good, bad.n_types = bad.n_embd_types = 1, bad.drop_attn = bad.drop_ffn = false;
@@ -313,10 +373,13 @@ int main(void)
     test_enumerated(PROFILE_GGUF, 2, (16 * 16 + 2 * (8 * 8) + 4 * 4) * 2);
 
     for (int p = 0; p < N_PROFILES; p++) {
-        test_random(&wide, (enum profile)p, (uint64_t)p);
-        test_random(&stories, (enum profile)p, (uint64_t)(10 + p));
+        test_random(&wide, (enum profile)p, (uint64_t)p, false);
+        test_random(&stories, (enum profile)p, (uint64_t)(10 + p), false);
+        test_random(&wide, (enum profile)p, (uint64_t)(20 + p), true);
+        test_random(&stories, (enum profile)p, (uint64_t)(30 + p), true);
     }
     test_genes();
+    test_basis();
     test_refused();
     return tap_done();
 }

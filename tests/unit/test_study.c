@@ -59,7 +59,7 @@ static const char config[] =
     "  \"target\": {\"profile\": \"gguf-hetero\"},\n"
     "  \"space\": {\"depth\": {\"min\": 4}, \"drop\": [\"attn\", \"ffn\"],\n"
     "    \"ffn\": {\"grid\": 256, \"min\": 0.5},\n"
-    "    \"kv_groups\": [4, 2],\n"
+    "    \"kv_groups\": [4, 2], \"hidden\": [1, 0.75], \"rotation\": \"hadamard\",\n"
     "    \"types\": [\"Q4_K\", \"Q2_K\"],\n"
     "    \"embedding\": [\"Q8_0\"]},\n"
     "  \"quality\": {\n"
@@ -114,7 +114,8 @@ static void test_read(void)
     is_text(s.model, path, "a relative path is relative to the file");
     ok(s.limits.profile == PROFILE_GGUF_HETERO && s.limits.min_layers == 4 &&
            s.limits.ffn_grid == 256 && s.limits.min_ffn == 0.5 && s.limits.n_kv_groups == 2 &&
-           s.limits.kv_groups[0] == 4 && s.limits.n_types == 2 &&
+           s.limits.kv_groups[0] == 4 && s.limits.n_hidden == 2 && s.limits.hidden[1] == 0.75 &&
+           s.limits.rotation == ROTATION_HADAMARD && s.limits.n_types == 2 &&
            s.limits.types[0] == FORMAT_Q4_K && s.limits.n_embd_types == 1 &&
            s.limits.embd_types[0] == FORMAT_Q8_0 && s.limits.drop_attn && s.limits.drop_ffn,
        "the limits of the space are read");
@@ -168,6 +169,9 @@ static void test_bad_config(void)
         {"[\"attn\", \"ffn\"]", "[\"atn\"]", "/space/drop", "\"attn\""},
         {"[4, 2]", "[4, 0]", "/space/kv_groups", "counts"},
         {"[4, 2]", "[1,2,3,4,5,6,7,8,9]", "/space/kv_groups", "at most 8"},
+        {"[1, 0.75]", "[1, 1.5]", ":7:26: /space/hidden", "shares"},
+        {"[1, 0.75]", "[]", "/space/hidden", "at most 8"},
+        {"\"hadamard\"", "\"pca\"", "/space/rotation", "\"hadamard\""},
         {"\"time\": \"10min\"", "\"time\": 10", "/search/time", "unit"},
         {"\"time\": \"10min\"", "\"time\": \"10\"", "/search/time", "unit"},
         {"\"time\": \"10min\"", "\"time\": \"10mins\"", "/search/time", "min"},
@@ -237,6 +241,8 @@ static void test_resolve(void)
         {"{\"min\": 4}", "{\"min\": 9}", ":5:23: /space/depth/min", "the parent has 8"},
         {"[4, 2]", "[4, 8]", ":7:22: /space/kv_groups/1", "the parent has 4"},
         {"[4, 2]", "[2]", ":7:5: /space/kv_groups", "add 4"},
+        {"[1, 0.75]", "[0.75]", ":7:26: /space/hidden", "add 1"},
+        {"[1, 0.75]", "[1, 0.97]", "/space/hidden/1", "smaller"},
         {"\"grid\": 256", "\"grid\": 2000", "/space/ffn/grid", "1024"},
         {"pp128@b1", "pp1024@b1", "/latency/workloads", "512"},
         {"tg32@b1", "tg32@c500@b1", "/latency/workloads", "532"},
@@ -323,6 +329,7 @@ static void test_freeze(void)
     first = read_text("study.resolved.json");
     ok(study_read_resolved(&back, dir, &err) == 0 && back.limits.n_types == 2 &&
            back.limits.types[0] == FORMAT_Q2_K && back.limits.types[1] == FORMAT_Q4_K &&
+           back.limits.hidden[0] == 0.75 && back.limits.rotation == ROTATION_HADAMARD &&
            back.limits.kv_groups[0] == 2 && back.limits.ffn_grid == 256 && back.threads == 2 &&
            back.geometry.d_ff == 1024 && back.geometry.rms_eps == s.geometry.rms_eps &&
            back.geometry.tied && memcmp(&back.parent, &parent, sizeof parent) == 0 &&
