@@ -99,9 +99,10 @@ void calibration_destroy(struct calibration *c)
 /* One batch of a layer: its inputs are taken down as they come by and added when it is through. */
 struct listener {
     const struct model *model;
+    const struct kernels *kernels;
     const struct geometry *g;
     struct hessian sums[N_LINEAR_SITES]; /* of the layer that is run */
-    double *heard[N_LINEAR_SITES];       /* [CALIBRATION_BATCH][n_in], the batch's inputs */
+    double *heard[N_LINEAR_SITES];       /* the batch's inputs (hessian_widen) */
     uint32_t n_heard[N_LINEAR_SITES];    /* tokens of them */
     float *middle; /* [CALIBRATION_BATCH][d_model], the stream between the units, up to a factor */
     int bad_layer, bad_site; /* where a NaN or an infinity came by; -1 when none did */
@@ -134,7 +135,8 @@ static void add_heard(void *arg, unsigned member, unsigned n_members)
 
     for (int s = 0; s < N_LINEAR_SITES; s++)
         if (ear->n_heard[s] > 0)
-            hessian_add(&ear->sums[s], ear->heard[s], ear->n_heard[s], member, n_members);
+            hessian_add(&ear->sums[s], ear->kernels, ear->heard[s], ear->n_heard[s], member,
+                        n_members);
 }
 
 /* What a layer's sites take in: 0 where it has no such unit. */
@@ -164,13 +166,15 @@ static void listener_fini(struct listener *ear)
     free(ear->middle);
 }
 
-static int listener_init(struct listener *ear, const struct model *model, struct err *err)
+static int listener_init(struct listener *ear, const struct model *model,
+                         const struct kernels *kernels, struct err *err)
 {
-    *ear = (struct listener){.model = model, .g = &model->geometry, .bad_layer = -1};
+    *ear = (struct listener){
+        .model = model, .kernels = kernels, .g = &model->geometry, .bad_layer = -1};
     bool whole = true;
     for (int s = 0; s < N_LINEAR_SITES && whole; s++) {
         size_t n = calibration_site_size(ear->g, s);
-        ear->heard[s] = malloc(CALIBRATION_BATCH * n * sizeof *ear->heard[s]);
+        ear->heard[s] = malloc(hessian_wide_size(CALIBRATION_BATCH, n) * sizeof *ear->heard[s]);
         whole = ear->heard[s] != NULL && hessian_init(&ear->sums[s], n, err) == 0;
     }
     ear->middle = calloc((size_t)CALIBRATION_BATCH * ear->g->d_model, sizeof *ear->middle);
@@ -323,7 +327,7 @@ struct calibration *calibration_collect(const struct model *model, const struct 
     struct calibration *c = NULL;
     int status = -1;
 
-    if (listener_init(&run.ear, model, err) != 0)
+    if (listener_init(&run.ear, model, kernels, err) != 0)
         return NULL;
     run.forward = forward_create(model, kernels, team, &options, err);
     c = run.forward != NULL ? calibration_alloc(g, err) : NULL;

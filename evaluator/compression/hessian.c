@@ -1,5 +1,6 @@
 #include "evaluator/compression/hessian.h"
 
+#include "evaluator/kernels/kernels.h"
 #include "space/base/err.h"
 #include "space/base/linalg.h"
 
@@ -8,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of H that one product makes.  Part of the result: another block is another order of sums. */
-enum { HESSIAN_BLOCK = 128 };
+/* Columns of a panel. */
+enum { PANEL = MOMENTS_PANEL };
 
 int hessian_init(struct hessian *h, size_t n, struct err *err)
 {
@@ -38,34 +39,69 @@ void hessian_clear(struct hessian *h)
     h->n_tokens = 0;
 }
 
+static size_t n_panels(size_t n)
+{
+    return (n + PANEL - 1) / PANEL;
+}
+
+size_t hessian_wide_size(size_t n_rows, size_t n)
+{
+    return n_panels(n) * PANEL * n_rows;
+}
+
 bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide)
 {
     double zero = 0;
 
-    for (size_t i = 0; i < n_rows * n; i++) {
-        wide[i] = (double)x[i];
-        zero += wide[i] * 0.0; /* NAN from the first value on that is not finite */
+    for (size_t begin = 0; begin < n; begin += PANEL) {
+        size_t width = n - begin < PANEL ? n - begin : PANEL;
+        for (size_t r = 0; r < n_rows; r++, wide += PANEL) {
+            for (size_t i = 0; i < width; i++) {
+                wide[i] = (double)x[r * n + begin + i];
+                zero += wide[i] * 0.0; /* NAN from the first value on that is not finite */
+            }
+            for (size_t i = width; i < PANEL; i++)
+                wide[i] = 0;
+        }
     }
     return zero == 0;
 }
 
-void hessian_add(struct hessian *h, const double *x, size_t n_rows, unsigned part, unsigned n_parts)
+/* The strip of H whose rows begin at `i` and whose columns at `j`, as far as it is inside. */
+static void add_tile(struct hessian *h, const struct kernels *kernels, const double *a,
+                     const double *b, size_t n_rows, size_t i, size_t j)
 {
-    size_t n = h->n;
+    double *c = h->second + i * h->n + j, edge[MOMENTS_STRIP][PANEL] = {{0}};
+    size_t height = h->n - i < MOMENTS_STRIP ? h->n - i : MOMENTS_STRIP;
+    size_t width = h->n - j < PANEL ? h->n - j : PANEL;
 
-    /* Block rows get longer downwards: dealt out in turn, the parts are about equal. */
-    for (size_t block = part; block * HESSIAN_BLOCK < n; block += n_parts) {
-        size_t begin = block * HESSIAN_BLOCK;
-        size_t end = begin + HESSIAN_BLOCK < n ? begin + HESSIAN_BLOCK : n;
-        linalg_dgemm_tn(end - begin, end, n_rows, 1, x + begin, n, x, n, 1, h->second + begin * n,
-                        n);
-    }
-    if (part != 0)
+    if (height == MOMENTS_STRIP && width == PANEL) {
+        kernels->moments(a, b, n_rows, c, h->n);
         return;
-    for (size_t r = 0; r < n_rows; r++)
-        for (size_t i = 0; i < n; i++)
-            h->first[i] += x[r * n + i];
-    h->n_tokens += n_rows;
+    }
+    for (size_t r = 0; r < height; r++)
+        memcpy(edge[r], c + r * h->n, width * sizeof *c);
+    kernels->moments(a, b, n_rows, edge[0], PANEL);
+    for (size_t r = 0; r < height; r++)
+        memcpy(c + r * h->n, edge[r], width * sizeof *c);
+}
+
+void hessian_add(struct hessian *h, const struct kernels *kernels, const double *wide,
+                 size_t n_rows, unsigned part, unsigned n_parts)
+{
+    /* Rows of panels get longer downwards: dealt out in turn, the parts are about equal. */
+    for (size_t p = part; p < n_panels(h->n); p += n_parts) {
+        const double *rows = wide + p * PANEL * n_rows;
+        for (size_t q = 0; q <= p; q++)
+            for (size_t s = 0; s < PANEL && p * PANEL + s < h->n; s += MOMENTS_STRIP)
+                add_tile(h, kernels, rows + s, wide + q * PANEL * n_rows, n_rows, p * PANEL + s,
+                         q * PANEL);
+        for (size_t r = 0; r < n_rows; r++)
+            for (size_t i = 0; i < PANEL && p * PANEL + i < h->n; i++)
+                h->first[p * PANEL + i] += rows[r * PANEL + i];
+    }
+    if (part == 0)
+        h->n_tokens += n_rows;
 }
 
 size_t hessian_triangle_size(size_t n)

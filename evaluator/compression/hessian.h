@@ -2,10 +2,11 @@
  * inputs X[n][N], one column a token (methods.md A0; N is divided out, so that H does not grow with
  * the text).  The output error of any change D of the weights is tr(D H D') per token.
  *
- * Summing.  Float inputs are widened to double, which is exact, and multiplied by a BLAS product in
- * double over a batch of tokens; the sums stay in double until hessian_pack rounds them once.  The
- * lower triangle is cut into fixed blocks, so that any number of threads gets the same bits;
- * another BLAS kernel (another processor) may differ in the last ones.
+ * Summing.  A product of two floats is exact in double, and every entry takes its products in the
+ * order of the tokens (kernels.h, moments).  So the error of a sum is that of N additions in double,
+ * at most N 2^-53 of the sum of magnitudes, and the bits are the same for any number of threads, any
+ * batches and any processor; products in float would be twice as fast and keep none of that.  The
+ * sums stay in double until hessian_pack rounds them once.
  *
  * Keeping.  The lower triangle by rows as floats: a relative error of 6e-8 in an entry, where the
  * sampling of N tokens makes one of about 1 / sqrt(N) and the damping of every use adds 1e-2 to the
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 struct err;
+struct kernels;
 
 /* Sums over tokens of one input site, [n] wide. */
 struct hessian {
@@ -33,13 +35,15 @@ int hessian_init(struct hessian *hessian, size_t n, struct err *err);
 void hessian_fini(struct hessian *hessian); /* a zeroed struct is fine */
 void hessian_clear(struct hessian *hessian);
 
-/* wide[n_rows][n] = x; false when a value is not finite. */
+/* A batch of tokens as the kernels want it: columns in panels of MOMENTS_PANEL, one panel after
+ * another, [panel][n_rows][MOMENTS_PANEL], zeros behind the last column. */
+size_t hessian_wide_size(size_t n_rows, size_t n); /* doubles */
+/* wide = x[n_rows][n]; false when a value is not finite. */
 bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide);
-/* Add the tokens x[n_rows][n].  The work is cut into `n_parts`: call once for every part in
- * 0..n_parts-1, by several threads at once if wanted (linalg.h lets one at a time into the
- * products, so they gain little); the result does not depend on n_parts. */
-void hessian_add(struct hessian *hessian, const double *x, size_t n_rows, unsigned part,
-                 unsigned n_parts);
+/* Add the tokens of a batch.  The work is cut into `n_parts`: call once for every part in
+ * 0..n_parts-1, by several threads at once if wanted. */
+void hessian_add(struct hessian *hessian, const struct kernels *kernels, const double *wide,
+                 size_t n_rows, unsigned part, unsigned n_parts);
 
 /* Floats in the triangle of n inputs: n (n + 1) / 2. */
 size_t hessian_triangle_size(size_t n);

@@ -30,6 +30,7 @@ static void build_reference(void)
     set->name = isa_names[ISA_REF];
     matmul_ref_fill(set);
     layer_ref_fill(set);
+    moments_ref_fill(set);
 }
 
 const struct kernels *kernels_reference(void)
@@ -58,10 +59,12 @@ static void set_fill(enum isa isa, struct kernels *set)
         int8_avx2_fill(set);
         float_avx2_fill(set);
         layer_avx2_fill(set);
+        moments_avx2_fill(set);
     } else {
         int8_avx512_fill(set);
         float_avx512_fill(set);
         layer_avx512_fill(set);
+        moments_avx512_fill(set);
     }
 }
 #else

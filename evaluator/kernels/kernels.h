@@ -44,6 +44,15 @@ typedef void kernel_matmul_fn(const void *w, size_t row_bytes, size_t n_rows, si
 /* y[n] = the weights of one row (or any whole number of blocks) as floats. */
 typedef void kernel_unpack_fn(const void *w, size_t n, float *y);
 
+/* Second moments of inputs that were floats, widened to double (hessian.h lays them out):
+ *   c[i][j] += sum_t a_t[i] * b_t[j]   for i < MOMENTS_STRIP, j < MOMENTS_PANEL, t = 0, 1, ...
+ * `a` and `b` have n_rows rows MOMENTS_PANEL apart, c rows c_stride apart.  A product of two floats
+ * is exact in double and each c[i][j] takes them in the order of t, so every set gives the same
+ * bits, whatever pieces the rows come in. */
+enum { MOMENTS_STRIP = 8, MOMENTS_PANEL = 24 };
+typedef void kernel_moments_fn(const double *a, const double *b, size_t n_rows, double *c,
+                               size_t c_stride);
+
 struct kernels {
     enum isa isa;
     const char *name;                               /* "ref", "avx2", "avx512-vnni" */
@@ -51,6 +60,8 @@ struct kernels {
                                                        weights with ACT_Q8) */
     kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];
     kernel_unpack_fn *unpack[N_FORMATS];
+
+    kernel_moments_fn *moments;
 
     /* The rest of a decoder layer, on float vectors of length n. */
     float (*dot)(const float *x, const float *y, size_t n);

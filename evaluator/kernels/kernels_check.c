@@ -213,6 +213,24 @@ static int check_layer(const struct kernels *set, const struct kernels *referenc
     return check_sums(set, reference, err);
 }
 
+/* The same bits, from any c, in two pieces as in one. */
+static int check_moments(const struct kernels *set, const struct kernels *reference,
+                         struct err *err)
+{
+    static double a[ROWS * MOMENTS_PANEL], b[ROWS * MOMENTS_PANEL], c[2][MOMENTS_STRIP][STRIDE + 6];
+    for (size_t i = 0; i < ROWS * MOMENTS_PANEL; i++) {
+        a[i] = (double)t.x[i];
+        b[i] = (double)t.x[i + N_IN];
+    }
+    for (int s = 0; s < 2; s++)
+        for (size_t i = 0; i < MOMENTS_STRIP * (STRIDE + 6); i++)
+            c[s][i / (STRIDE + 6)][i % (STRIDE + 6)] = (double)t.x[i];
+    reference->moments(a, b, ROWS, c[0][0], STRIDE + 6);
+    set->moments(a, b, 7, c[1][0], STRIDE + 6);
+    set->moments(a + 7 * MOMENTS_PANEL, b + 7 * MOMENTS_PANEL, ROWS - 7, c[1][0], STRIDE + 6);
+    return memcmp(c[0], c[1], sizeof c[0]) == 0 ? 0 : differs(err, "moments", set->name);
+}
+
 static int check_all(const struct kernels *set, const struct kernels *reference, struct err *err)
 {
     struct rng rng = rng_make(0x6b657266, 1);
@@ -221,6 +239,8 @@ static int check_all(const struct kernels *set, const struct kernels *reference,
     for (int f = 0; f < N_FORMATS; f++)
         if (check_format((enum format)f, set, reference, &rng, err) != 0)
             return -1;
+    if (check_moments(set, reference, err) != 0)
+        return -1;
     return check_layer(set, reference, err);
 }
 

@@ -1,16 +1,17 @@
 /* Second moments against plain sums over the tokens. */
 #include "evaluator/compression/hessian.h"
+#include "evaluator/kernels/kernels.h"
 #include "space/base/err.h"
 #include "space/base/rng.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>
 
-/* Three blocks of the sum, the last one not full; inputs with a mean and of unlike sizes. */
+/* Thirteen panels, the last one half full; inputs with a mean and of unlike sizes. */
 enum { N = 300, TOKENS = 501 };
 
 static float x[TOKENS * N];
-static double wide[TOKENS * N], want[N * N], square[N * N];
+static double wide[TOKENS * (N + MOMENTS_PANEL)], want[N * N], square[N * N];
 
 static void make_inputs(void)
 {
@@ -26,14 +27,14 @@ static void make_inputs(void)
 }
 
 /* All tokens in batches of `batch`, each in `n_parts` parts. */
-static void sum_up(struct hessian *h, size_t batch, unsigned n_parts)
+static void sum_up(struct hessian *h, const struct kernels *kernels, size_t batch, unsigned n_parts)
 {
     hessian_clear(h);
     for (size_t at = 0; at < TOKENS; at += batch) {
         size_t n = TOKENS - at < batch ? TOKENS - at : batch;
         hessian_widen(x + at * N, n, N, wide);
         for (unsigned part = n_parts; part-- > 0;)
-            hessian_add(h, wide, n, part, n_parts);
+            hessian_add(h, kernels, wide, n, part, n_parts);
     }
 }
 
@@ -46,7 +47,7 @@ static void check_sums(void)
 
     ok(hessian_init(&h, N, NULL) == 0 && hessian_triangle_size(3) == 6,
        "a triangle of 3 inputs has 6 entries");
-    sum_up(&h, 128, 1);
+    sum_up(&h, kernels_reference(), 128, 1);
     for (size_t i = 0; i < N; i++)
         for (size_t j = 0; j <= i; j++)
             worst_sum = fmax(worst_sum, fabs(h.second[i * N + j] / TOKENS - want[i * N + j]) /
@@ -68,11 +69,21 @@ static void check_sums(void)
     near(worst_mean, 0, 6.1e-8, "and so are the means");
     ok(asymmetry == 0 && h.n_tokens == TOKENS, "the square is symmetric, every token counted");
 
-    sum_up(&h, 128, 3);
+    sum_up(&h, kernels_reference(), 128, 3);
     hessian_pack(&h, again, mean2);
     ok(memcmp(triangle, again, hessian_triangle_size(N) * sizeof *again) == 0 &&
            memcmp(mean, mean2, N * sizeof *mean) == 0,
        "three threads' parts make the same bits");
+    for (int isa = ISA_REF + 1; isa < N_ISAS; isa++) {
+        const struct kernels *fast = kernels_for((enum isa)isa, NULL);
+        if (fast == NULL)
+            continue;
+        sum_up(&h, fast, 77, 2);
+        hessian_pack(&h, again, mean2);
+        ok(memcmp(triangle, again, hessian_triangle_size(N) * sizeof *again) == 0 &&
+               memcmp(mean, mean2, N * sizeof *mean) == 0,
+           "so do the kernels of %s, in other batches", fast->name);
+    }
 
     double *first = malloc(100 * 100 * sizeof *first);
     size_t wrong = 0;
@@ -115,12 +126,13 @@ static void check_edges(void)
     float bad[4] = {1, 2, INFINITY, 3};
     struct hessian none;
 
-    ok(!hessian_widen(bad, 2, 2, wide) && hessian_widen(bad, 1, 2, wide) && wide[1] == 2,
+    ok(!hessian_widen(bad, 2, 2, wide) && hessian_widen(bad, 1, 2, wide) && wide[1] == 2 &&
+           wide[2] == 0 && hessian_wide_size(1, 2) == MOMENTS_PANEL,
        "an input that is not finite is noticed");
     bad[2] = NAN;
     ok(!hessian_widen(bad, 2, 2, wide), "so is a NaN");
     ok(hessian_init(&none, 0, NULL) == 0, "a site that is not there has no sums");
-    hessian_add(&none, wide, 3, 0, 2);
+    hessian_add(&none, kernels_reference(), wide, 3, 0, 2);
     ok(none.n_tokens == 3, "but counts its tokens");
     hessian_fini(&none);
 }
