@@ -55,7 +55,20 @@ size_t calibration_triangle_offset(const struct geometry *g, uint32_t layer, int
 
 size_t calibration_n_means(const struct geometry *g)
 {
-    return calibration_site_offset(g, g->n_layers, 0);
+    return calibration_site_offset(g, g->n_layers, 0) + g->d_model;
+}
+
+size_t calibration_n_triangles(const struct geometry *g)
+{
+    return calibration_triangle_offset(g, g->n_layers, 0) + hessian_triangle_size(g->d_model);
+}
+
+/* Floats in the triangles of a layer, or in the head's. */
+static size_t n_triangles_of(const struct geometry *g, uint32_t layer)
+{
+    if (layer == g->n_layers)
+        return hessian_triangle_size(g->d_model);
+    return calibration_triangle_offset(g, 1, 0);
 }
 
 struct calibration *calibration_alloc(const struct geometry *geometry, struct err *err)
@@ -67,8 +80,8 @@ struct calibration *calibration_alloc(const struct geometry *geometry, struct er
         c->influence = calloc(2 * (size_t)geometry->n_layers, sizeof *c->influence);
         c->mean = calloc(calibration_n_means(geometry), sizeof *c->mean);
         c->mean_square = calloc(calibration_n_means(geometry), sizeof *c->mean_square);
-        c->layer_sum = calloc(geometry->n_layers, sizeof *c->layer_sum);
-        c->is_checked = calloc(geometry->n_layers, sizeof *c->is_checked);
+        c->layer_sum = calloc(geometry->n_layers + 1, sizeof *c->layer_sum);
+        c->is_checked = calloc(geometry->n_layers + 1, sizeof *c->is_checked);
     }
     if (c == NULL || c->influence == NULL || c->mean == NULL || c->mean_square == NULL ||
         c->layer_sum == NULL || c->is_checked == NULL) {
@@ -283,24 +296,55 @@ static int run_layer(struct run *run, uint32_t layer, double change[2], struct e
     return 0;
 }
 
-/* Round the layer's sums into the calibration. */
-static void keep_layer(struct calibration *c, const struct listener *ear, uint32_t layer)
+void calibration_enter(struct calibration *c, uint32_t layer, int site, const struct hessian *sums)
 {
-    const struct geometry *g = &c->geometry;
-    size_t n_bytes = calibration_triangle_offset(g, 1, 0) * sizeof *c->own;
+    float *triangle = c->own + calibration_triangle_offset(&c->geometry, layer, site);
+    size_t at = calibration_site_offset(&c->geometry, layer, site);
 
-    for (int s = 0; s < N_LINEAR_SITES; s++) {
-        const struct hessian *sums = &ear->sums[s];
-        float *triangle = c->own + calibration_triangle_offset(g, layer, s);
-        size_t at = calibration_site_offset(g, layer, s);
-        if (sums->n == 0)
-            continue;
-        hessian_pack(sums, triangle, c->mean + at);
-        for (size_t i = 0; i < sums->n; i++)
-            c->mean_square[at + i] = triangle[hessian_triangle_size(i + 1) - 1];
-    }
-    c->layer_sum[layer] = sha256_of(c->own + calibration_triangle_offset(g, layer, 0), n_bytes);
+    if (sums->n == 0)
+        return;
+    hessian_pack(sums, triangle, c->mean + at);
+    for (size_t i = 0; i < sums->n; i++)
+        c->mean_square[at + i] = triangle[hessian_triangle_size(i + 1) - 1];
+}
+
+void calibration_seal(struct calibration *c, uint32_t layer)
+{
+    const float *triangles = c->triangle + calibration_triangle_offset(&c->geometry, layer, 0);
+
+    c->layer_sum[layer] =
+        sha256_of(triangles, n_triangles_of(&c->geometry, layer) * sizeof *triangles);
     atomic_store(&c->is_checked[layer], true);
+}
+
+/* What comes out of the last layer goes through the final norm to the head. */
+static int run_head(struct run *run, struct calibration *c, struct err *err)
+{
+    struct listener *ear = &run->ear;
+    struct hessian *sums = &ear->sums[SITE_QKV];
+    uint32_t d_model = ear->g->d_model, n;
+
+    sums->n = d_model;
+    hessian_clear(sums);
+    memset(ear->n_heard, 0, sizeof ear->n_heard);
+    for (uint32_t at = 0; at < run->set->n_tokens; at += n) {
+        n = run->set->n_tokens - at < CALIBRATION_BATCH ? run->set->n_tokens - at
+                                                        : CALIBRATION_BATCH;
+        for (uint32_t t = 0; t < n; t++)
+            ear->kernels->rms_norm(run->before + (size_t)t * d_model,
+                                   run->stream + (size_t)(at + t) * d_model, ear->model->out_norm,
+                                   d_model, ear->g->rms_eps);
+        if (!hessian_widen(run->before, n, d_model, ear->heard[SITE_QKV])) {
+            err_set(err, ERR_DATA,
+                    "calibration: input of the head is not finite near token %u of the text", at);
+            return -1;
+        }
+        ear->n_heard[SITE_QKV] = n;
+        team_run(run->team, add_heard, ear);
+    }
+    calibration_enter(c, c->geometry.n_layers, 0, sums);
+    calibration_seal(c, c->geometry.n_layers);
+    return 0;
 }
 
 static int run_text(struct run *run, struct calibration *c, struct err *err)
@@ -310,8 +354,12 @@ static int run_text(struct run *run, struct calibration *c, struct err *err)
     for (uint32_t l = 0; l < c->geometry.n_layers; l++) {
         if (run_layer(run, l, c->influence + 2 * (size_t)l, err) != 0)
             return -1;
-        keep_layer(c, &run->ear, l);
+        for (int s = 0; s < N_LINEAR_SITES; s++)
+            calibration_enter(c, l, s, &run->ear.sums[s]);
+        calibration_seal(c, l);
     }
+    if (run_head(run, c, err) != 0)
+        return -1;
     for (uint32_t u = 0; u < 2 * c->geometry.n_layers; u++)
         c->influence[u] /= (double)c->n_tokens;
     return 0;
@@ -333,7 +381,7 @@ struct calibration *calibration_collect(const struct model *model, const struct 
     c = run.forward != NULL ? calibration_alloc(g, err) : NULL;
     if (c == NULL)
         goto done;
-    c->triangle = c->own = calloc(calibration_triangle_offset(g, g->n_layers, 0), sizeof *c->own);
+    c->triangle = c->own = calloc(calibration_n_triangles(g), sizeof *c->own);
     run.stream = malloc((size_t)set->n_tokens * g->d_model * sizeof *run.stream);
     run.before = malloc((size_t)CALIBRATION_BATCH * g->d_model * sizeof *run.before);
     if (c->own == NULL || run.stream == NULL || run.before == NULL) {
@@ -402,12 +450,13 @@ static int check_layer(const struct calibration *c, uint32_t layer, struct err *
     if (atomic_load(&c->is_checked[layer]))
         return 0;
     struct hash256 sum = sha256_of(c->triangle + calibration_triangle_offset(g, layer, 0),
-                                   calibration_triangle_offset(g, 1, 0) * sizeof *c->triangle);
+                                   n_triangles_of(g, layer) * sizeof *c->triangle);
     if (memcmp(&sum, &c->layer_sum[layer], sizeof sum) != 0) {
         err_set(err, ERR_DATA,
-                "%s is damaged (layer %u has another sum); "
+                "%s is damaged (%s %u has another sum); "
                 "remove it to calibrate again",
-                c->path, layer);
+                c->path, layer < g->n_layers ? "layer" : "the head behind layer",
+                layer < g->n_layers ? layer : layer - 1);
         return -1;
     }
     atomic_store(&c->is_checked[layer], true);
@@ -426,9 +475,20 @@ int calibration_hessian(const struct calibration *c, uint32_t layer, enum linear
     return 0;
 }
 
+int calibration_head_hessian(const struct calibration *c, double *square, struct err *err)
+{
+    const struct geometry *g = &c->geometry;
+
+    if (check_layer(c, g->n_layers, err) != 0)
+        return -1;
+    hessian_unpack(c->triangle + calibration_triangle_offset(g, g->n_layers, 0), g->d_model,
+                   square);
+    return 0;
+}
+
 int calibration_verify(const struct calibration *c, struct err *err)
 {
-    for (uint32_t l = 0; l < c->geometry.n_layers; l++)
+    for (uint32_t l = 0; l <= c->geometry.n_layers; l++)
         if (check_layer(c, l, err) != 0)
             return -1;
     return 0;
@@ -465,6 +525,6 @@ struct hash256 calibration_values_hash(const struct calibration *c)
 
     sha256_init(&sha);
     sha256_update(&sha, c->mean, calibration_n_means(&c->geometry) * sizeof *c->mean);
-    sha256_update(&sha, c->layer_sum, c->geometry.n_layers * sizeof *c->layer_sum);
+    sha256_update(&sha, c->layer_sum, (c->geometry.n_layers + 1) * sizeof *c->layer_sum);
     return sha256_final(&sha);
 }

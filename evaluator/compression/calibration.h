@@ -1,8 +1,8 @@
 /* calibration.h - what the parent's linear inputs look like on the calibration text.
- * Per layer and site (inputs of qkv, o, gate/up, down): the second moments H = X X' / N and the
- * mean of the inputs, in double sums (hessian.h), and how much each unit changes the residual
- * stream. One run over the text, once per parent and text; deterministic for a processor, with any
- * number of threads.
+ * Per layer and site (inputs of qkv, o, gate/up, down), and for the input of the head: the second
+ * moments H = X X' / N and the mean of the inputs, in double sums (hessian.h), and how much each
+ * unit changes the residual stream. One run over the text, once per parent and text; deterministic
+ * for a processor, with any number of threads.
  *
  * The run goes layer by layer: all tokens through one layer, then through the next.  So the sums of
  * one layer are in memory at a time, beside the residual stream of the text (n_tokens x d_model
@@ -11,9 +11,10 @@
  * The file, little-endian:
  *   "KERFCALI" | u32 version, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, 0 |
  *   u64 n_tokens | parent[32] | text[32] | f64 influence[2 * n_layers] |
- *   f32 mean[layer][site][n_in of the site] | f32 mean square, likewise (the diagonals of H) |
- *   SHA-256 of each layer's triangles [n_layers] | SHA-256 of all of it so far |
- *   zeros up to a multiple of 64 | f32 lower triangle of H by rows [layer][site]
+ *   f32 mean[layer][site][n_in of the site], then of the head | f32 mean square, likewise (the
+ *   diagonals of H) | SHA-256 of each layer's triangles [n_layers], of the head's |
+ *   SHA-256 of all of it so far | zeros up to a multiple of 64 |
+ *   f32 lower triangle of H by rows [layer][site], then the head's
  * It is mapped: the part up to the second sum (a few hundred KB) is read and checked on load, the
  * triangles of a layer are checked when they are first asked for.  A reader touches the layers it
  * works on and no others. */
@@ -55,6 +56,9 @@ const float *calibration_mean(const struct calibration *calibration, uint32_t la
  * threads. */
 int calibration_hessian(const struct calibration *calibration, uint32_t layer,
                         enum linear_site site, size_t n, double *square, struct err *err);
+/* H of what the head multiplies, the stream behind the final norm: square[d_model][d_model]. */
+int calibration_head_hessian(const struct calibration *calibration, double *square,
+                             struct err *err);
 uint64_t calibration_n_tokens(const struct calibration *calibration);
 /* How much of the residual stream a unit changes: 1 - cosine(input, output), mean over tokens
  * (block influence, ShortGPT); unit = 2 * layer (+ 1 for the FFN).  0 for a unit that is not there.

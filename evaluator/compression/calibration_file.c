@@ -33,10 +33,10 @@ static struct file_plan plan_of(const struct geometry *g)
     plan.mean = plan.influence + 2 * (size_t)g->n_layers * sizeof(double);
     plan.mean_square = plan.mean + mean_bytes;
     plan.layer_sum = plan.mean_square + mean_bytes;
-    plan.sum = plan.layer_sum + g->n_layers * sizeof(struct hash256);
+    plan.sum = plan.layer_sum + (g->n_layers + 1) * sizeof(struct hash256);
     plan.triangle = plan.sum + sizeof(struct hash256);
     plan.triangle = (plan.triangle + TRIANGLE_ALIGN - 1) / TRIANGLE_ALIGN * TRIANGLE_ALIGN;
-    plan.end = plan.triangle + calibration_triangle_offset(g, g->n_layers, 0) * sizeof(float);
+    plan.end = plan.triangle + calibration_n_triangles(g) * sizeof(float);
     return plan;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { CALIBRATION_VERSION = 2 };
+enum { CALIBRATION_VERSION = 3 };
 
 extern const char calibration_magic[8];
 
@@ -19,11 +19,13 @@ struct calibration {
     struct hash256 parent;
     struct hash256 text;       /* of the token set */
     double *influence;         /* [2 * n_layers] */
-    float *mean, *mean_square; /* [n_layers][sites of one layer], sites as site_offset says */
-    struct hash256 *layer_sum; /* [n_layers], SHA-256 of a layer's triangles */
-    atomic_bool *is_checked;   /* [n_layers], the triangles have that sum */
+    float *mean, *mean_square; /* [n_layers][sites of one layer], sites as site_offset says; then
+                                  the head's */
+    struct hash256 *layer_sum; /* [n_layers + 1], SHA-256 of a layer's triangles; the head's */
+    atomic_bool *is_checked;   /* [n_layers + 1], the triangles have that sum */
 
-    /* The triangles, [n_layers][triangles of one layer]: `own` after a run, else in the file. */
+    /* The triangles, [n_layers][triangles of one layer], then the head's: `own` after a run, else
+     * in the file. */
     const float *triangle;
     float *own;
     struct file_map map;
@@ -36,10 +38,17 @@ struct calibration *calibration_alloc(const struct geometry *geometry, struct er
 /* Inputs of a site in the whole geometry. */
 size_t calibration_site_size(const struct geometry *g, int site);
 /* Where a layer's site begins among the means; a layer's inputs lie one after another: qkv, o,
- * gate/up, down. */
+ * gate/up, down.  Site 0 of layer n_layers is the head. */
 size_t calibration_site_offset(const struct geometry *g, uint32_t layer, int site);
 /* The same among the triangles, in floats. */
 size_t calibration_triangle_offset(const struct geometry *g, uint32_t layer, int site);
 size_t calibration_n_means(const struct geometry *g);
+size_t calibration_n_triangles(const struct geometry *g); /* floats of them all */
+
+/* Round the sums of a site into the calibration: layer n_layers, site 0 is the head. */
+void calibration_enter(struct calibration *calibration, uint32_t layer, int site,
+                       const struct hessian *sums);
+/* Take the sum of a layer's triangles (or the head's), when all its sites are entered. */
+void calibration_seal(struct calibration *calibration, uint32_t layer);
 
 #endif

@@ -26,6 +26,7 @@ static int32_t tokens[N_TOKENS];
 struct heard {
     double sum[3][N_LINEAR_SITES][48];
     double product[3][N_LINEAR_SITES][48 * 48];
+    double head[24 * 24]; /* of what the head multiplies */
 };
 
 static const uint32_t n_in_of[N_LINEAR_SITES] = {24, 48, 24, 40};
@@ -43,6 +44,23 @@ static void hear(void *arg, uint32_t layer, enum linear_site site, const float *
         }
 }
 
+/* The final norm, plainly. */
+static void hear_head(const struct model *model, const float *hidden, uint32_t n_tokens,
+                      struct heard *heard)
+{
+    double x[24];
+
+    for (uint32_t t = 0; t < n_tokens; t++, hidden += 24) {
+        double square = 0;
+        for (int i = 0; i < 24; i++)
+            square += (double)hidden[i] * hidden[i] / 24;
+        for (int i = 0; i < 24; i++)
+            x[i] = hidden[i] / sqrt(square + small.rms_eps) * model->out_norm[i];
+        for (int i = 0; i < 24 * 24; i++)
+            heard->head[i] += x[i / 24] * x[i % 24] / N_TOKENS;
+    }
+}
+
 static void run_in_small_batches(const struct model *model, struct team *team, struct heard *heard)
 {
     struct forward_options options = {SEQUENCE, 7};
@@ -55,7 +73,10 @@ static void run_in_small_batches(const struct model *model, struct team *team, s
             forward_reset(forward);
         n = n < left ? n : left;
         n = n < N_TOKENS - at ? n : N_TOKENS - at;
-        forward_tokens(forward, tokens + at, n, LOGITS_NONE, NULL);
+        float hidden[7 * 24];
+        forward_embed(forward, tokens + at, n, hidden, NULL);
+        forward_layers(forward, hidden, n, 0, model->n_layers, true);
+        hear_head(model, hidden, n, heard);
         at += n;
     }
     forward_destroy(forward);
@@ -92,6 +113,12 @@ static void check_moments(const struct calibration *c, const struct heard *heard
     near(worst, 0, 1e-4, "and is that of all pairs of inputs");
     ok(diagonal, "with the mean squares on its diagonal");
     double part[9];
+    read = calibration_head_hessian(c, h, NULL) == 0;
+    worst = 0;
+    for (int i = 0; i < 24 * 24; i++)
+        worst = fmax(worst, fabs(h[i] - heard->head[i]) /
+                                sqrt(heard->head[i / 24 * 25] * heard->head[i % 24 * 25]));
+    ok(read && worst < 1e-4, "the head's is that of the stream behind the final norm");
     calibration_hessian(c, 1, SITE_DOWN, 40, h, NULL);
     calibration_hessian(c, 1, SITE_DOWN, 3, part, NULL);
     ok(part[1] == h[1] && part[5] == h[42] && part[8] == h[82],
@@ -210,13 +237,24 @@ static void check_one_layer(const char *path, const struct geometry *g,
     struct err err = {0};
 
     folder_path(folder, "broken", broken);
-    data[n_bytes - 5] ^= 1;
+    size_t head = 24 * 25 / 2 * sizeof(float); /* the last triangle */
+    data[n_bytes - head - 5] ^= 1;
     file_replace(broken, data, n_bytes, NULL);
     struct calibration *c = calibration_load(broken, g, parent, &err);
     ok(c != NULL && calibration_hessian(c, 1, SITE_DOWN, 40, h, &err) == 0 &&
+           calibration_head_hessian(c, h, &err) == 0 &&
            calibration_hessian(c, 2, SITE_QKV, 24, h, &err) != 0 && err.code == ERR_DATA &&
            strstr(err.text, "layer 2") != NULL && strstr(err.text, "remove it") != NULL,
        "a damaged layer is refused by name, the others can be read");
+    calibration_destroy(c);
+
+    data[n_bytes - head - 5] ^= 1;
+    data[n_bytes - 5] ^= 1;
+    file_replace(broken, data, n_bytes, NULL);
+    c = calibration_load(broken, g, parent, &err);
+    ok(c != NULL && calibration_hessian(c, 2, SITE_QKV, 24, h, &err) == 0 &&
+           calibration_head_hessian(c, h, &err) != 0 && strstr(err.text, "head") != NULL,
+       "so is a damaged head");
     calibration_destroy(c);
 
     /* What the version before this one wrote. */
