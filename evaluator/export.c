@@ -34,7 +34,7 @@ static void plan_layers(struct plan *plan, const struct model *model)
     for (uint32_t l = 0; l < model->n_layers; l++) {
         const struct attn_unit *a = &model->attn[l];
         const struct ffn_unit *f = &model->ffn[l];
-        if (!a->present && !f->present)
+        if (!a->present && !f->present && a->bias == NULL && f->bias == NULL)
             continue;
         uint32_t i = plan->n_layers++;
         plan->from[i] = l;
@@ -47,13 +47,15 @@ static void plan_layers(struct plan *plan, const struct model *model)
     plan->arch = equal ? "llama" : "deci";
 }
 
-/* What no stock loader takes, whatever the profile says. */
+/* What no stock loader takes; kerf itself takes anything that has a layer. */
 static int check_plan(const struct plan *plan, enum profile profile, struct err *err)
 {
     if (plan->n_layers == 0) {
         err_set(err, ERR_CONFIG, "nothing to export: no layer is left");
         return -1;
     }
+    if (profile == PROFILE_NATIVE)
+        return 0;
     if (profile == PROFILE_GGUF && strcmp(plan->arch, "llama") != 0) {
         err_set(err, ERR_CONFIG,
                 "profile gguf exports equal layers only; this model needs "
@@ -79,9 +81,10 @@ static int check_plan(const struct plan *plan, enum profile profile, struct err 
     return 0;
 }
 
-/* Stock engines choose the activations by the weights; another choice would not be what was
- * measured.  Nor would rows that some of them get wrong. */
-static int check_matrix(const struct weights *w, const char *where, uint32_t layer, struct err *err)
+/* Stock engines choose the activations by the weights, and so does kerf when it reads a file back;
+ * another choice would not be what was measured.  Nor would rows that some engines get wrong. */
+static int check_matrix(const struct weights *w, enum profile profile, const char *where,
+                        uint32_t layer, struct err *err)
 {
     if (w->act != act_format_of(w->format)) {
         err_set(err, ERR_CONFIG,
@@ -91,7 +94,7 @@ static int check_matrix(const struct weights *w, const char *where, uint32_t lay
                 act_format_name(act_format_of(w->format)));
         return -1;
     }
-    if (!profile_row_is_safe(w->format, w->n_in)) {
+    if (profile != PROFILE_NATIVE && !profile_row_is_safe(w->format, w->n_in)) {
         err_set(err, ERR_CONFIG,
                 "layer %u: rows of %s have one block of %s only, which llama.cpp "
                 "gets wrong on processors with AMX; Q5_0 or a wider unit is right",
@@ -101,20 +104,21 @@ static int check_matrix(const struct weights *w, const char *where, uint32_t lay
     return 0;
 }
 
-static int check_matrices(const struct plan *plan, const struct model *model, struct err *err)
+static int check_matrices(const struct plan *plan, const struct model *model, enum profile profile,
+                          struct err *err)
 {
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         uint32_t l = plan->from[i];
         const struct attn_unit *a = &model->attn[l];
         const struct ffn_unit *f = &model->ffn[l];
-        if (a->present && (check_matrix(&a->q, "attn_q", l, err) != 0 ||
-                           check_matrix(&a->k, "attn_k", l, err) != 0 ||
-                           check_matrix(&a->v, "attn_v", l, err) != 0 ||
-                           check_matrix(&a->o, "attn_output", l, err) != 0))
+        if (a->present && (check_matrix(&a->q, profile, "attn_q", l, err) != 0 ||
+                           check_matrix(&a->k, profile, "attn_k", l, err) != 0 ||
+                           check_matrix(&a->v, profile, "attn_v", l, err) != 0 ||
+                           check_matrix(&a->o, profile, "attn_output", l, err) != 0))
             return -1;
-        if (f->present && (check_matrix(&f->gate, "ffn_gate", l, err) != 0 ||
-                           check_matrix(&f->up, "ffn_up", l, err) != 0 ||
-                           check_matrix(&f->down, "ffn_down", l, err) != 0))
+        if (f->present && (check_matrix(&f->gate, profile, "ffn_gate", l, err) != 0 ||
+                           check_matrix(&f->up, profile, "ffn_up", l, err) != 0 ||
+                           check_matrix(&f->down, profile, "ffn_down", l, err) != 0))
             return -1;
     }
     return 0;
@@ -329,17 +333,18 @@ static int each_matrix(const char *prefix, const char *name, const struct weight
 {
     char full[64];
 
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    snprintf(full, sizeof full, "%s%s", prefix, name);
     return fn(arg, full, w->format, w->n_in, w->n_out, w->data, err);
 }
 
-static int each_norm(const char *prefix, const char *name, const float *gain, uint32_t n,
-                     tensor_fn *fn, void *arg, struct err *err)
+/* A norm or a bias; NULL is none. */
+static int each_vector(const char *prefix, const char *name, const float *values, uint32_t n,
+                       tensor_fn *fn, void *arg, struct err *err)
 {
     char full[64];
 
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-    return fn(arg, full, FORMAT_F32, n, 1, gain, err);
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return values != NULL ? fn(arg, full, FORMAT_F32, n, 1, values, err) : 0;
 }
 
 static int each_of_layer(const struct model *model, uint32_t from, uint32_t to, tensor_fn *fn,
@@ -352,17 +357,20 @@ static int each_of_layer(const struct model *model, uint32_t from, uint32_t to, 
 
     snprintf(p, sizeof p, "blk.%u.", to);
     if (a->present &&
-        (each_norm(p, tensor_role_name(TENSOR_ATTN_NORM), a->norm, d_model, fn, arg, err) != 0 ||
+        (each_vector(p, tensor_role_name(TENSOR_ATTN_NORM), a->norm, d_model, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_Q), &a->q, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_K), &a->k, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_V), &a->v, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_O), &a->o, fn, arg, err) != 0))
         return -1;
     if (f->present &&
-        (each_norm(p, tensor_role_name(TENSOR_FFN_NORM), f->norm, d_model, fn, arg, err) != 0 ||
+        (each_vector(p, tensor_role_name(TENSOR_FFN_NORM), f->norm, d_model, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_GATE), &f->gate, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_UP), &f->up, fn, arg, err) != 0 ||
          each_matrix(p, tensor_role_name(TENSOR_DOWN), &f->down, fn, arg, err) != 0))
+        return -1;
+    if (each_vector(p, tensor_role_name(TENSOR_O_BIAS), a->bias, d_model, fn, arg, err) != 0 ||
+        each_vector(p, tensor_role_name(TENSOR_DOWN_BIAS), f->bias, d_model, fn, arg, err) != 0)
         return -1;
     return 0;
 }
@@ -371,14 +379,15 @@ static int each_of_layer(const struct model *model, uint32_t from, uint32_t to, 
 static int each_tensor(const struct plan *plan, const struct model *model, tensor_fn *fn, void *arg,
                        struct err *err)
 {
-    if (each_matrix("", "token_embd", &model->embd, fn, arg, err) != 0)
+    if (each_matrix("", "token_embd.weight", &model->embd, fn, arg, err) != 0)
         return -1;
     for (uint32_t i = 0; i < plan->n_layers; i++)
         if (each_of_layer(model, plan->from[i], i, fn, arg, err) != 0)
             return -1;
-    if (each_norm("", "output_norm", model->out_norm, model->geometry.d_model, fn, arg, err) != 0)
+    if (each_vector("", "output_norm.weight", model->out_norm, model->geometry.d_model, fn, arg,
+                    err) != 0)
         return -1;
-    return model->geometry.tied ? 0 : each_matrix("", "output", &model->head, fn, arg, err);
+    return model->geometry.tied ? 0 : each_matrix("", "output.weight", &model->head, fn, arg, err);
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
@@ -400,8 +409,8 @@ static int write_file(const struct plan *plan, const struct parent *parent,
 }
 
 /* What a reader finds: the shapes by kerf's own opening, then every byte. */
-static int check_file(const struct plan *plan, const struct model *model, const char *path,
-                      struct err *err)
+static int check_file(const struct plan *plan, const struct model *model, enum profile profile,
+                      const char *path, struct err *err)
 {
     struct parent *again = parent_open(path, err);
     int status = -1;
@@ -419,7 +428,7 @@ static int check_file(const struct plan *plan, const struct model *model, const 
         status = each_tensor(plan, model, compare_tensor,
                              (struct gguf *)(uintptr_t)parent_gguf(again), err);
     parent_close(again);
-    return status == 0 ? export_verify(path, err) : -1;
+    return status == 0 && profile != PROFILE_NATIVE ? export_verify(path, err) : status;
 }
 
 /* Put the finished draft in place, as one step.  A folder that cannot be synced is no failure: the
@@ -454,7 +463,7 @@ int export_gguf(const struct parent *parent, const struct model *model, const st
     if (profile_check(profile, genome, &model->geometry, err) != 0)
         return -1;
     plan_layers(&plan, model);
-    if (check_plan(&plan, profile, err) != 0 || check_matrices(&plan, model, err) != 0)
+    if (check_plan(&plan, profile, err) != 0 || check_matrices(&plan, model, profile, err) != 0)
         return -1;
     if (strlen(path) >= EXPORT_PATH) {
         err_set(err, ERR_CREATE, "cannot create %.64s...: the path is too long", path);
@@ -468,7 +477,7 @@ int export_gguf(const struct parent *parent, const struct model *model, const st
     snprintf(draft, sizeof draft, "%s.kerf-%ld", path, (long)getpid());
     if (write_file(&plan, parent, model, genome, note, draft, err) != 0)
         return -1;
-    if (check_file(&plan, model, draft, err) != 0 || settle_file(draft, path, err) != 0) {
+    if (check_file(&plan, model, profile, draft, err) != 0 || settle_file(draft, path, err) != 0) {
         unlink(draft);
         return -1;
     }

@@ -1,5 +1,5 @@
-/* export.h - a candidate as a GGUF that stock llama.cpp loads, holding bit for bit the weights that
- * were measured.
+/* export.h - a candidate as a GGUF, holding bit for bit the weights that were measured: one that
+ * stock llama.cpp loads, or under PROFILE_NATIVE one for kerf.
  *
  * Which architecture.  `llama` when every layer that is left has both units and all are equally
  * wide, else `deci`, which has a width and head counts for each layer (ERR_CONFIG under
@@ -10,7 +10,13 @@
  * and rope dimension are always written: readers would derive them from the parent's head count.
  *
  * One trap is not in the loader: rows that the engine loads and gets wrong (profile_row_is_safe).
- * They are refused under every profile. */
+ * They are refused under both gguf profiles.
+ *
+ * A native file is for kerf, and needs to keep none of this but the names and keys.  Biases are
+ * F32 tensors blk.N.attn_output.bias and blk.N.ffn_down.bias of d_model values; where a unit was
+ * dropped and left its mean output behind, the bias stands alone, without a weight and with 0 heads
+ * (width 0) in the keys.  No other engine computes those: the layer that is left with nothing but
+ * such biases stays a layer of the file. */
 #ifndef KERF_EXPORT_H
 #define KERF_EXPORT_H
 
@@ -26,17 +32,17 @@ struct export_note {         /* written as kerf.* keys, all texts; any of them m
 };
 
 /* Write `path` atomically: the new file is written beside it, opened again, compared with `model`
- * in shapes and bytes and with the loader's rules, and only then renamed.  Tokenizer keys, licence
- * and name are copied from the parent; its file size, counts and type are written anew.
- * ERR_CONFIG when the profile, or any stock loader, does not allow the model; ERR_INTERNAL when
- * what was written does not read back the same. */
+ * in shapes and bytes and (but for native) with the loader's rules, and only then renamed.
+ * Tokenizer keys, licence and name are copied from the parent; its file size, counts and type are
+ * written anew. ERR_CONFIG when the profile, or any stock loader, does not allow the model;
+ * ERR_INTERNAL when what was written does not read back the same. */
 int export_gguf(const struct parent *parent, const struct model *model, const struct genome *genome,
                 enum profile profile, const struct export_note *note, const char *path,
                 struct err *err);
 
 /* Loader rules on any GGUF: 0 when stock llama.cpp would load it and compute what it says, -1 with
  * the rule that it breaks (ERR_NO), ERR_DATA when it is no sound GGUF, ERR_MISSING when it is not
- * there. */
+ * there.  A file with the bias of a unit that is not there is said to be for kerf alone. */
 int export_verify(const char *path, struct err *err);
 
 #endif

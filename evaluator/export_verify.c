@@ -93,6 +93,29 @@ static int read_shape(const struct gguf *gguf, struct shape *s, struct err *err)
     return 0;
 }
 
+/* A bias of a unit that is not there: kerf adds it, engines count one tensor too many or lose it.
+ */
+static int check_left_behind(const struct gguf *gguf, const struct shape *s, struct err *err)
+{
+    for (uint64_t l = 0; l < s->n_layers; l++) {
+        for (int ffn = 0; ffn < 2; ffn++) {
+            char name[48];
+            if (ffn ? s->width[l] > 0 : s->n_heads[l] > 0)
+                continue;
+            snprintf(name, sizeof name, "blk.%" PRIu64 ".%s", l,
+                     tensor_role_name(ffn ? TENSOR_DOWN_BIAS : TENSOR_O_BIAS));
+            if (gguf_tensor_find(gguf, name) == NULL)
+                continue;
+            err_set(err, ERR_NO,
+                    "%s: this file is for kerf alone: layer %" PRIu64 " has a mean output in place "
+                    "of its %s (%s), which no other engine adds",
+                    gguf_path(gguf), l, ffn ? "FFN" : "attention", name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int check_layers(const struct gguf *gguf, const struct shape *s, struct err *err)
 {
     if (s->n_heads[0] == 0)
@@ -171,9 +194,9 @@ int export_verify(const char *path, struct err *err)
     if (gguf == NULL)
         return -1;
     int status = -1;
-    if (read_shape(gguf, &shape, err) == 0 && check_layers(gguf, &shape, err) == 0 &&
-        check_head_size(gguf, &shape, err) == 0 && check_vocabulary(gguf, err) == 0 &&
-        check_rows(gguf, err) == 0)
+    if (read_shape(gguf, &shape, err) == 0 && check_left_behind(gguf, &shape, err) == 0 &&
+        check_layers(gguf, &shape, err) == 0 && check_head_size(gguf, &shape, err) == 0 &&
+        check_vocabulary(gguf, err) == 0 && check_rows(gguf, err) == 0)
         status = 0;
     gguf_close(gguf);
     if (status != 0)

@@ -284,9 +284,41 @@ static void pass_embed(const struct walker *walker)
     walker_wait(walker);
 }
 
-/* out[n][d_model] = w * input, added to the residual stream.  Rows are shared out, so a member adds
- * to what nobody else touches. */
-static void add_product(const struct walker *walker, const struct weights *w,
+/* Units are numbered as everywhere: 2 * layer, + 1 for the FFN. */
+static bool unit_is_present(const struct model *model, uint32_t unit)
+{
+    return unit % 2 == 0 ? model->attn[unit / 2].present : model->ffn[unit / 2].present;
+}
+
+static const float *unit_bias(const struct model *model, uint32_t unit)
+{
+    return unit % 2 == 0 ? model->attn[unit / 2].bias : model->ffn[unit / 2].bias;
+}
+
+/* hidden[n][d_model] += bias[d_model], these rows. */
+static void add_bias(const struct pass *p, const float *bias, struct span rows)
+{
+    size_t d_model = p->forward->model->geometry.d_model;
+
+    for (size_t t = 0; bias != NULL && t < p->n; t++)
+        p->forward->kernels->add_scaled(p->hidden + t * d_model + rows.begin, bias + rows.begin,
+                                        1.0F, rows.end - rows.begin);
+}
+
+/* What the units from `unit` on leave behind that are not there, up to the next one that is or the
+ * end of the pass. */
+static void add_left_behind(const struct pass *p, uint32_t unit, struct span rows)
+{
+    const struct model *model = p->forward->model;
+
+    for (; unit < 2 * p->last && !unit_is_present(model, unit); unit++)
+        add_bias(p, unit_bias(model, unit), rows);
+}
+
+/* out[n][d_model] = w * input, added to the residual stream, and the biases that belong there: of
+ * the unit, and of dropped ones right behind it, which so cost no barrier.  Rows are shared out, so
+ * a member adds to what nobody else touches. */
+static void add_product(const struct walker *walker, uint32_t unit, const struct weights *w,
                         const struct site_input *input)
 {
     struct pass *p = walker->pass;
@@ -300,6 +332,23 @@ static void add_product(const struct walker *walker, const struct weights *w,
     for (size_t t = 0; t < p->n; t++)
         f->kernels->add_scaled(p->hidden + t * d_model + rows.begin,
                                f->sum + t * d_model + rows.begin, 1.0F, n_rows);
+    add_bias(p, unit_bias(f->model, unit), rows);
+    add_left_behind(p, unit + 1, rows);
+}
+
+/* The pass begins with units that are not there: what they leave behind comes first. */
+static void pass_left_behind(const struct walker *walker)
+{
+    const struct pass *p = walker->pass;
+    const struct model *model = p->forward->model;
+    bool any = false;
+
+    for (uint32_t u = 2 * p->first; u < 2 * p->last && !unit_is_present(model, u); u++)
+        any = any || unit_bias(model, u) != NULL;
+    if (!any)
+        return;
+    add_left_behind(p, 2 * p->first, walker_share(walker, model->geometry.d_model, ROW_GRAIN));
+    walker_wait(walker);
 }
 
 static void pass_attn(const struct walker *walker, uint32_t layer, const struct attn_unit *unit)
@@ -311,7 +360,7 @@ static void pass_attn(const struct walker *walker, uint32_t layer, const struct 
     walker_wait(walker);
     struct site_input input =
         site_prepare(walker, layer, SITE_O, p->forward->attn, p->n, unit->o.n_in, NULL, o, 1);
-    add_product(walker, &unit->o, &input);
+    add_product(walker, 2 * layer, &unit->o, &input);
     walker_wait(walker);
 }
 
@@ -347,7 +396,7 @@ static void pass_ffn(const struct walker *walker, uint32_t layer, const struct f
     walker_wait(walker);
     input =
         site_prepare(walker, layer, SITE_DOWN, p->forward->gate, p->n, unit->width, NULL, down, 1);
-    add_product(walker, &unit->down, &input);
+    add_product(walker, 2 * layer + 1, &unit->down, &input);
     walker_wait(walker);
 }
 
@@ -377,6 +426,7 @@ static void pass_work(void *arg, unsigned member, unsigned n_members)
 
     if (p->tokens != NULL)
         pass_embed(&walker);
+    pass_left_behind(&walker);
     for (uint32_t l = p->first; l < p->last; l++) {
         if (model->attn[l].present)
             pass_attn(&walker, l, &model->attn[l]);

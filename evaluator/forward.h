@@ -9,9 +9,10 @@
  *     q, k, v, attention out, gate, up, sum, logits [n_batch][...] | packed activations | for each
  *     member: one packed token, scores [32][n_ctx] |
  *
- * Residual stream h[n_tokens][d_model] is float32.  Angles of RoPE: position * base^(-2i/hd) for
- * the neighbouring values 2i and 2i+1 of a head; the position is the index in the KV cache.  A NaN
- * or infinity in the logits is found. */
+ * Residual stream h[n_tokens][d_model] is float32.  Biases (model.h) are added with the output of o
+ * or down; those of units that are not there with the output of the unit before them.  Angles of
+ * RoPE: position * base^(-2i/hd) for the neighbouring values 2i and 2i+1 of a head; the position is
+ * the index in the KV cache.  A NaN or infinity in the logits is found. */
 #ifndef KERF_FORWARD_H
 #define KERF_FORWARD_H
 

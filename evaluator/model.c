@@ -15,11 +15,19 @@ static struct weights weights_of(const struct gguf_tensor *tensor)
                             .n_in = (uint32_t)tensor->dims[0]};
 }
 
+static const float *bias_of(const struct parent *parent, uint32_t layer, enum tensor_role role)
+{
+    const struct gguf_tensor *tensor = parent_tensor(parent, layer, role);
+
+    return tensor != NULL ? tensor->data : NULL;
+}
+
 static void take_attn(struct attn_unit *unit, const struct parent *parent, uint32_t layer)
 {
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
     uint32_t head_dim = parent_geometry(parent)->head_dim;
 
+    unit->bias = bias_of(parent, layer, TENSOR_O_BIAS);
     if (norm == NULL)
         return;
     unit->present = true;
@@ -36,6 +44,7 @@ static void take_ffn(struct ffn_unit *unit, const struct parent *parent, uint32_
 {
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
 
+    unit->bias = bias_of(parent, layer, TENSOR_DOWN_BIAS);
     if (norm == NULL)
         return;
     unit->present = true;
@@ -88,6 +97,7 @@ uint64_t model_weight_bytes(const struct model *model)
     for (uint32_t l = 0; l < model->n_layers; l++) {
         const struct attn_unit *a = &model->attn[l];
         const struct ffn_unit *f = &model->ffn[l];
+        bytes += (a->bias != NULL ? norm : 0) + (f->bias != NULL ? norm : 0);
         if (a->present)
             bytes += matrix_bytes(&a->q) + matrix_bytes(&a->k) + matrix_bytes(&a->v) +
                      matrix_bytes(&a->o) + norm;

@@ -20,6 +20,8 @@ struct weights {
 
 struct attn_unit {
     bool present;
+    const float *bias; /* [d_model] that the unit adds beside its output; where it is not present
+                          what it leaves behind: its mean output.  NULL: none */
     uint32_t n_heads, n_groups; /* n_heads a multiple of n_groups */
     const float *norm;          /* [d_model] */
     struct weights q, k, v, o;  /* q: [n_heads*hd][d_model], k, v: [n_groups*hd][d_model],
@@ -28,8 +30,9 @@ struct attn_unit {
 
 struct ffn_unit {
     bool present;
+    const float *bias; /* as above */
     uint32_t width;
-    const float *norm;            /* [d_model] */
+    const float *norm;             /* [d_model] */
     struct weights gate, up, down; /* [width][d_model] twice, [d_model][width] */
 };
 
@@ -49,7 +52,7 @@ struct model {
 struct model *model_of_parent(const struct parent *parent, struct err *err);
 void model_destroy(struct model *model); /* NULL is fine; frees the struct only */
 
-/* Sum of the bytes of all weights. */
+/* Sum of the bytes of all weights, norms and biases. */
 uint64_t model_weight_bytes(const struct model *model);
 
 #endif

@@ -1,6 +1,6 @@
 /* parent.c - a file becomes a parent: keys give the geometry, and every tensor is compared with
  * what the geometry asks for.  What the file holds beyond that is refused, for it would change the
- * result without kerf knowing (biases, rope factors, norms of q and k, experts). */
+ * result without kerf knowing (most biases, rope factors, norms of q and k, experts). */
 #include "evaluator/parent.h"
 
 #include "evaluator/kernels/kernels.h"
@@ -8,19 +8,22 @@
 #include "space/base/err.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const role_names[N_TENSOR_ROLES] = {[TENSOR_ATTN_NORM] = "attn_norm",
-                                                       [TENSOR_Q] = "attn_q",
-                                                       [TENSOR_K] = "attn_k",
-                                                       [TENSOR_V] = "attn_v",
-                                                       [TENSOR_O] = "attn_output",
-                                                       [TENSOR_FFN_NORM] = "ffn_norm",
-                                                       [TENSOR_GATE] = "ffn_gate",
-                                                       [TENSOR_UP] = "ffn_up",
-                                                       [TENSOR_DOWN] = "ffn_down"};
+static const char *const role_names[N_TENSOR_ROLES] = {[TENSOR_ATTN_NORM] = "attn_norm.weight",
+                                                       [TENSOR_Q] = "attn_q.weight",
+                                                       [TENSOR_K] = "attn_k.weight",
+                                                       [TENSOR_V] = "attn_v.weight",
+                                                       [TENSOR_O] = "attn_output.weight",
+                                                       [TENSOR_FFN_NORM] = "ffn_norm.weight",
+                                                       [TENSOR_GATE] = "ffn_gate.weight",
+                                                       [TENSOR_UP] = "ffn_up.weight",
+                                                       [TENSOR_DOWN] = "ffn_down.weight",
+                                                       [TENSOR_O_BIAS] = "attn_output.bias",
+                                                       [TENSOR_DOWN_BIAS] = "ffn_down.bias"};
 
 const char *tensor_role_name(enum tensor_role role)
 {
@@ -36,9 +39,9 @@ static int missing(const struct parent *parent, const char *name, struct err *er
     return -1;
 }
 
-/* Row length and rows as expected, in a format that kernels exist for; norms are F32. */
+/* Row length and rows as expected, in a format that kernels exist for; norms and biases are F32. */
 static int check_tensor(const struct parent *parent, const struct gguf_tensor *t, uint64_t row_len,
-                        uint64_t n_rows, bool is_norm, struct err *err)
+                        uint64_t n_rows, bool is_vector, struct err *err)
 {
     int length = (int)(t->name.length < 64 ? t->name.length : 64);
 
@@ -49,16 +52,37 @@ static int check_tensor(const struct parent *parent, const struct gguf_tensor *t
                 parent->path, length, t->name.data, t->dims[0], t->dims[1], row_len, n_rows);
         return -1;
     }
-    if (t->format == FORMAT_NONE || (is_norm && t->format != FORMAT_F32)) {
+    if (t->format == FORMAT_NONE || (is_vector && t->format != FORMAT_F32)) {
         err_set(err, ERR_DATA, "%s: tensor %.*s has ggml type %" PRIu32 ", %s", parent->path,
                 length, t->name.data, t->ggml_type,
-                is_norm ? "norms must be F32" : "which kerf does not compute with");
+                is_vector ? "norms and biases must be F32" : "which kerf does not compute with");
         return -1;
     }
     return 0;
 }
 
-/* Find and check; in *place NULL when the unit is not there (then the file must not have it). */
+/* A norm is used as it is; a bias that is not finite would spoil every position. */
+static int check_bias(const struct parent *parent, const struct gguf_tensor *t, struct err *err)
+{
+    const float *bias = t->data;
+
+    for (uint64_t i = 0; i < t->dims[0]; i++) {
+        if (isfinite(bias[i]))
+            continue;
+        err_set(err, ERR_DATA, "%s: tensor %.*s: value %" PRIu64 " is not a finite number",
+                parent->path, (int)(t->name.length < 64 ? t->name.length : 64), t->name.data, i);
+        return -1;
+    }
+    return 0;
+}
+
+static bool is_bias(enum tensor_role role)
+{
+    return role == TENSOR_O_BIAS || role == TENSOR_DOWN_BIAS;
+}
+
+/* Find and check.  NULL where the unit is not there (then the file must not have the tensor) or the
+ * writer has no bias. */
 static int find_layer_tensor(struct parent *parent, uint32_t layer, enum tensor_role role,
                              struct err *err)
 {
@@ -72,21 +96,23 @@ static int find_layer_tensor(struct parent *parent, uint32_t layer, enum tensor_
         [TENSOR_K] = {g->d_model, kv},          [TENSOR_V] = {g->d_model, kv},
         [TENSOR_O] = {q, g->d_model},           [TENSOR_FFN_NORM] = {g->d_model, 1},
         [TENSOR_GATE] = {g->d_model, s->width}, [TENSOR_UP] = {g->d_model, s->width},
-        [TENSOR_DOWN] = {s->width, g->d_model}};
+        [TENSOR_DOWN] = {s->width, g->d_model}, [TENSOR_O_BIAS] = {g->d_model, 1},
+        [TENSOR_DOWN_BIAS] = {g->d_model, 1}};
     bool expected = role < TENSOR_FFN_NORM ? s->n_heads > 0 : s->width > 0;
     char name[48];
 
-    snprintf(name, sizeof name, "blk.%u.%s.weight", layer, role_names[role]);
+    snprintf(name, sizeof name, "blk.%u.%s", layer, role_names[role]);
     const struct gguf_tensor *t = gguf_tensor_find(parent->gguf, name);
     if (t == NULL)
-        return expected ? missing(parent, name, err) : 0;
-    if (!expected) {
+        return expected && !is_bias(role) ? missing(parent, name, err) : 0;
+    if (!expected && !is_bias(role)) {
         err_set(err, ERR_DATA, "%s: tensor %s belongs to a unit that the keys leave out",
                 parent->path, name);
         return -1;
     }
-    bool is_norm = role == TENSOR_ATTN_NORM || role == TENSOR_FFN_NORM;
-    if (check_tensor(parent, t, want[role].row_len, want[role].n_rows, is_norm, err) != 0)
+    bool is_vector = role == TENSOR_ATTN_NORM || role == TENSOR_FFN_NORM || is_bias(role);
+    if (check_tensor(parent, t, want[role].row_len, want[role].n_rows, is_vector, err) != 0 ||
+        (is_bias(role) && check_bias(parent, t, err) != 0))
         return -1;
     parent->tensor[layer][role] = t;
     return 0;
@@ -259,6 +285,7 @@ void parent_genome(const struct parent *parent, struct genome *genome)
     genome->embd = parent->embd->format;
     genome->head = parent->head->format;
     genome->kv = FORMAT_F16;
+    genome->bias = parent_has_bias(parent);
     for (uint32_t l = 0; l < g->n_layers; l++) {
         const struct gguf_tensor *const *t = parent->tensor[l];
         const struct layer_shape *s = &parent->shape[l];
@@ -279,6 +306,14 @@ const struct gguf_tensor *parent_tensor(const struct parent *parent, uint32_t la
                                         enum tensor_role role)
 {
     return parent->tensor[layer][role];
+}
+
+bool parent_has_bias(const struct parent *parent)
+{
+    for (uint32_t l = 0; l < parent->geometry.n_layers; l++)
+        if (parent->tensor[l][TENSOR_O_BIAS] != NULL || parent->tensor[l][TENSOR_DOWN_BIAS] != NULL)
+            return true;
+    return false;
 }
 
 const struct gguf_tensor *parent_embd(const struct parent *parent)

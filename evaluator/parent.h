@@ -12,7 +12,12 @@ struct parent;
 
 /* Open and check: known architecture, every tensor there with the right shape and a format kerf
  * computes with, no unknown tensors or keys in use that would change the result (rope factors,
- * biases, q/k norms, experts are refused by name).  ERR_DATA or ERR_MISSING, one clear line.
+ * biases of q, k, v, gate and up, q/k norms, experts are refused by name).  ERR_DATA or
+ * ERR_MISSING, one clear line.
+ *
+ * Biases of the two writers, blk.N.attn_output.bias and blk.N.ffn_down.bias, F32 and finite, are
+ * read.  In a layer that has no attention (no FFN) such a bias is what the dropped unit leaves
+ * behind, a constant that is added in its place: kerf's own, no other engine computes it.
  *
  * Keys (prefix: the architecture): block_count, embedding_length, context_length,
  * feed_forward_length, attention.head_count, attention.layer_norm_rms_epsilon; optional
@@ -39,15 +44,27 @@ void parent_genome(const struct parent *parent, struct genome *genome);
 
 /* Tensors by role; NULL where the file has none (a unit that was dropped). */
 enum tensor_role {
-    TENSOR_ATTN_NORM, TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_O,
-    TENSOR_FFN_NORM, TENSOR_GATE, TENSOR_UP, TENSOR_DOWN, N_TENSOR_ROLES
+    TENSOR_ATTN_NORM,
+    TENSOR_Q,
+    TENSOR_K,
+    TENSOR_V,
+    TENSOR_O,
+    TENSOR_FFN_NORM,
+    TENSOR_GATE,
+    TENSOR_UP,
+    TENSOR_DOWN,
+    TENSOR_O_BIAS,
+    TENSOR_DOWN_BIAS,
+    N_TENSOR_ROLES
 };
 const struct gguf_tensor *parent_tensor(const struct parent *parent, uint32_t layer,
                                         enum tensor_role role);
 const struct gguf_tensor *parent_embd(const struct parent *parent);
 const struct gguf_tensor *parent_head(const struct parent *parent); /* the embedding when tied */
 const struct gguf_tensor *parent_out_norm(const struct parent *parent);
-/* "attn_q" for TENSOR_Q: the middle of blk.N.attn_q.weight. */
+/* Whether any o or down has a bias, or a unit that is not there leaves one behind. */
+bool parent_has_bias(const struct parent *parent);
+/* "attn_q.weight" for TENSOR_Q: what follows blk.N. in its name. */
 const char *tensor_role_name(enum tensor_role role);
 
 /* Exact: unpack rows [row0, row0 + n_rows) of a tensor to float, out[n_rows][row_len]. */

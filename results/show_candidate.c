@@ -120,11 +120,17 @@ static void print_decode_check(FILE *out, const char *details)
 
 /* --- genome --- */
 
-static void put_attention(struct show_cells *cells, const struct attn_choice *attn)
+static const char *dropped(const struct genome *genome)
 {
+    return genome->bias ? "dropped (mean output)" : "dropped";
+}
+
+static void put_attention(struct show_cells *cells, const struct genome *genome, uint32_t layer)
+{
+    const struct attn_choice *attn = &genome->attn[layer];
     char text[SHOW_NUMBER];
     if (attn->kv_groups == 0) {
-        show_cell(cells, "dropped");
+        show_cell(cells, dropped(genome));
         return;
     }
     snprintf(text, sizeof text, "%ux%u heads, qkv %s, o %s, %s", attn->kv_groups,
@@ -143,7 +149,7 @@ static void put_ffn(struct show_cells *cells, const struct genome *genome, uint3
     else if (genome_has_zero_ffn(genome, layer))
         snprintf(text, sizeof text, "dropped (zero FFN of %u)", genome->zero_ffn);
     else
-        snprintf(text, sizeof text, "dropped");
+        snprintf(text, sizeof text, "%s", dropped(genome));
     show_cell(cells, text);
 }
 
@@ -156,16 +162,16 @@ static void print_genome(FILE *out, const struct study *study, const struct geno
     if (genome_is_turned(genome))
         fprintf(out, "stream    %u wide of %u, rotation %s\n", own.d_model, study->geometry.d_model,
                 rotation_name(genome->rotation));
-    fprintf(out, "embedding %s, head %s%s, KV cache %s\n", format_name(genome->embd),
+    fprintf(out, "embedding %s, head %s%s, KV cache %s%s\n", format_name(genome->embd),
             format_name(genome->head), own.tied ? " (the same matrix)" : "",
-            format_name(genome->kv));
+            format_name(genome->kv), genome->bias ? ", o and down with bias" : "");
     show_cell(&cells, "layer");
     show_cell(&cells, "attention");
     show_cell(&cells, "ffn");
     for (uint32_t l = 0; l < genome->n_layers; l++) {
         snprintf(text, sizeof text, "%5u", l);
         show_cell(&cells, text);
-        put_attention(&cells, &genome->attn[l]);
+        put_attention(&cells, genome, l);
         put_ffn(&cells, genome, l);
     }
     show_cells_print(out, &cells);

@@ -10,7 +10,7 @@
 struct tally {
     uint64_t weights; /* in matrices */
     uint64_t bytes;   /* of matrices */
-    uint64_t norms;   /* values, F32 */
+    uint64_t norms;   /* values of norms and biases, F32 */
 };
 
 static void add_matrix(struct tally *t, enum format format, uint64_t n_out, uint64_t n_in)
@@ -35,6 +35,8 @@ static struct tally tally_genome(const struct genome *genome, const struct geome
     add_matrix(&t, genome->embd, g->n_vocab, g->d_model);
     if (!g->tied)
         add_matrix(&t, genome->head, g->n_vocab, g->d_model);
+    if (genome->bias)
+        t.norms += 2 * (uint64_t)genome->n_layers * g->d_model;
     for (uint32_t l = 0; l < genome->n_layers; l++) {
         const struct attn_choice *a = &genome->attn[l];
         const struct ffn_choice *f = &genome->ffn[l];
@@ -268,6 +270,10 @@ double account_flops(const struct genome *genome, const struct geometry *g,
     for (size_t i = 0; i < n; i++)
         flops += ops[i].count * account_op_flops(&ops[i], g);
     free(ops);
+    if (genome->bias) {
+        uint32_t n_cols = workload->kind == WORKLOAD_DECODE ? 1 : workload->n_tokens;
+        flops += 2.0 * genome->n_layers * genome_geometry(genome, g).d_model * n_cols;
+    }
     return flops;
 }
 

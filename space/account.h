@@ -33,10 +33,11 @@ struct op {
 
 /* The distinct operations of one pass of `workload`, in the order in which the forward pass first
  * does them: embed; per layer norm, q, k, v (one matmul each), rope on q and on k, attention, o;
- * norm, gate, up, silu_mul, down; final norm and head.  The sums into the residual stream are part
- * of o and down.  Prefill takes the whole prompt at once, final norm and head its last position
- * only; decode is one token at the middle of the generated stretch.  A zero FFN is work like any
- * other.  Equal ones are merged.  Returns their number; `ops` holds ACCOUNT_MAX_OPS. */
+ * norm, gate, up, silu_mul, down; final norm and head.  The sums into the residual stream, biases
+ * included, are part of o and down.  Prefill takes the whole prompt at once, final norm and head
+ * its last position only; decode is one token at the middle of the generated stretch.  A zero FFN
+ * is work like any other.  Equal ones are merged.  Returns their number; `ops` holds
+ * ACCOUNT_MAX_OPS. */
 size_t account_ops(const struct genome *genome, const struct geometry *geometry,
                    const struct workload *workload, struct op *ops);
 bool account_op_equal(const struct op *a, const struct op *b); /* count aside */
@@ -47,7 +48,8 @@ uint64_t account_op_bytes(const struct op *op, const struct geometry *geometry);
 /* Its arithmetic, `count` aside; a multiply-add is 2.  Per value: norm 4, rope 3, silu_mul 4. */
 double account_op_flops(const struct op *op, const struct geometry *geometry);
 
-/* Weights that stay in memory, norms and zero FFNs included, a tied matrix once. */
+/* Weights that stay in memory, norms, biases and zero FFNs included, a tied matrix once.  With
+ * genome.bias every unit has d_model of them, dropped or not. */
 uint64_t account_params(const struct genome *genome, const struct geometry *geometry);
 /* Their bytes: what a GGUF's tensors take, padding aside.  Norms are F32. */
 uint64_t account_weight_bytes(const struct genome *genome, const struct geometry *geometry);
@@ -57,7 +59,8 @@ uint64_t account_bytes_per_token(const struct genome *genome, const struct geome
 uint64_t account_kv_bytes_per_token(const struct genome *genome, const struct geometry *geometry);
 /* Mean bits per weight over all matrices, norms aside. */
 double account_bits(const struct genome *genome, const struct geometry *geometry);
-/* Sum of account_op_flops over one pass of the workload; NAN without memory. */
+/* Sum of account_op_flops over one pass of the workload, and one for each value that a bias is
+ * added to; NAN without memory. */
 double account_flops(const struct genome *genome, const struct geometry *geometry,
                      const struct workload *workload);
 

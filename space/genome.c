@@ -244,6 +244,8 @@ size_t genome_format(const struct genome *genome, char *text)
         format_name(genome->kv));
     if (genome->zero_ffn > 0)
         put(&w, " zero=%u", genome->zero_ffn);
+    if (genome->bias)
+        put(&w, " bias");
     for (uint32_t l = 0; l < genome->n_layers; l++) {
         const struct attn_choice *a = &genome->attn[l];
         const struct ffn_choice *f = &genome->ffn[l];
@@ -386,6 +388,8 @@ static bool take_genome(struct reader *r, struct genome *genome)
         return false;
     if (looking_at(r, " zero=") && !(take(r, " zero=") && take_number(r, &genome->zero_ffn)))
         return false;
+    if (looking_at(r, " bias"))
+        genome->bias = take(r, " bias");
     do {
         uint32_t l = genome->n_layers;
 
@@ -420,7 +424,7 @@ bool genome_equal(const struct genome *a, const struct genome *b)
 {
     return a->n_layers == b->n_layers && a->hidden == b->hidden && a->rotation == b->rotation &&
            a->embd == b->embd && a->head == b->head && a->kv == b->kv &&
-           a->zero_ffn == b->zero_ffn &&
+           a->zero_ffn == b->zero_ffn && a->bias == b->bias &&
            memcmp(a->attn, b->attn, a->n_layers * sizeof a->attn[0]) == 0 &&
            memcmp(a->ffn, b->ffn, a->n_layers * sizeof a->ffn[0]) == 0;
 }

@@ -15,8 +15,9 @@
  *
  * where 4x4 means 4 KV groups of 4 query heads each, formats are those of qkv and o (gate/up and
  * down), and "-" is a dropped unit.  "zero=32" follows kv where a dropped FFN is carried as a zero
- * one of 32 columns; "hidden=224" and "rotation=hadamard" stand after k1 where the residual stream
- * is in another basis than the parent's. */
+ * one of 32 columns, "bias" where the two writers of each layer have one; "hidden=224" and
+ * "rotation=hadamard" stand after k1 where the residual stream is in another basis than the
+ * parent's. */
 #ifndef KERF_GENOME_H
 #define KERF_GENOME_H
 
@@ -62,6 +63,9 @@ struct genome {
      * the residual stream, but its bytes and its time are real.  Canonical: 0 without such layers.
      */
     uint32_t zero_ffn;
+    /* The outputs of o and down have a bias of d_model values each, and a dropped unit leaves one
+     * behind (its mean output).  The profile says where there is room for it (profile_has_bias). */
+    bool bias;
     struct attn_choice attn[GEOMETRY_MAX_LAYERS];
     struct ffn_choice ffn[GEOMETRY_MAX_LAYERS];
 };

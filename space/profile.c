@@ -31,6 +31,11 @@ uint32_t profile_zero_ffn(enum profile profile, const struct geometry *g)
     return g->d_ff < PROFILE_ZERO_FFN ? g->d_ff : PROFILE_ZERO_FFN;
 }
 
+bool profile_has_bias(enum profile profile)
+{
+    return profile == PROFILE_NATIVE;
+}
+
 bool profile_row_is_safe(enum format format, size_t row_len)
 {
     return row_len > 32 || (format != FORMAT_Q4_0 && format != FORMAT_Q8_0);
@@ -191,6 +196,11 @@ int profile_check(enum profile profile, const struct genome *genome, const struc
     }
     if (profile == PROFILE_NATIVE)
         return 0;
+    if (genome->bias) {
+        err_set(err, ERR_CONFIG, "biases of o and down are for profile native, not for %s",
+                profile_name(profile));
+        return -1;
+    }
     if (check_acts(genome, err) != 0 || check_rows(genome, g, err) != 0)
         return -1;
     if (profile == PROFILE_GGUF)

@@ -7,7 +7,8 @@
  *                keeps attention but not its FFN carries a zero FFN of 32 columns
  *                (genome.zero_ffn), whose bytes and time are counted, because the engine would
  *                throw the attention's output away without one
- *   native       anything kerf can run
+ *   native       anything kerf can run; o and down have biases (genome.bias), and a dropped unit
+ *                leaves its mean output behind
  * In the gguf profiles a unit's activations follow its weights: ACT_Q8 exactly when at least one of
  * its matrices is quantized, and no matrix has rows of one single block of Q4_0 or Q8_0 (32
  * weights): llama.cpp's kernels for AMX make garbage of them, while its other kernels compute them
@@ -30,6 +31,10 @@ enum profile profile_parse(const char *name); /* N_PROFILES when unknown */
  * that is smaller) under gguf-hetero, else 0.  Set it before genome_canonicalize, which removes it
  * again where no layer needs it. */
 uint32_t profile_zero_ffn(enum profile profile, const struct geometry *geometry);
+
+/* genome.bias that the profile wants.  No bias under the gguf profiles, not even where some engines
+ * would read one. */
+bool profile_has_bias(enum profile profile);
 
 /* Whether rows of `row_len` weights in `format` come out right in the engine on every processor. */
 bool profile_row_is_safe(enum format format, size_t row_len);

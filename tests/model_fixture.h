@@ -115,6 +115,19 @@ __attribute__((unused)) static struct fixture *fixture_dense(const struct geomet
     return f;
 }
 
+/* A bias for every unit, present or not. */
+__attribute__((unused)) static void fixture_biases(struct fixture *f)
+{
+    uint32_t n = f->model.geometry.d_model;
+
+    for (uint32_t u = 0; u < 2 * f->model.n_layers; u++) {
+        float *bias = fixture_keep(f, malloc(n * sizeof *bias));
+        for (uint32_t i = 0; i < n; i++)
+            bias[i] = (float)(0.5 * rng_normal(&f->rng));
+        *(u % 2 == 0 ? &f->model.attn[u / 2].bias : &f->model.ffn[u / 2].bias) = bias;
+    }
+}
+
 __attribute__((unused)) static void fixture_destroy(struct fixture *f)
 {
     for (size_t i = 0; i < f->n_blocks; i++)
@@ -217,6 +230,12 @@ static void oracle_ffn(const struct geometry *g, const struct ffn_unit *u, doubl
     free(x), free(gate), free(up);
 }
 
+static void oracle_bias(const struct geometry *g, const float *bias, double *h, uint32_t n)
+{
+    for (uint32_t i = 0; bias != NULL && i < n * g->d_model; i++)
+        h[i] += (double)bias[i % g->d_model];
+}
+
 /* logits[n][n_vocab] of n tokens. */
 __attribute__((unused)) static void oracle_logits(const struct model *m, const int32_t *tokens,
                                                   uint32_t n, double *logits)
@@ -235,8 +254,10 @@ __attribute__((unused)) static void oracle_logits(const struct model *m, const i
     for (uint32_t l = 0; l < m->n_layers; l++) {
         if (m->attn[l].present)
             oracle_attn(g, &m->attn[l], h, n);
+        oracle_bias(g, m->attn[l].bias, h, n);
         if (m->ffn[l].present)
             oracle_ffn(g, &m->ffn[l], h, n);
+        oracle_bias(g, m->ffn[l].bias, h, n);
     }
     for (uint32_t t = 0; t < n; t++) {
         oracle_norm(g, m->out_norm, h + t * g->d_model, x);

@@ -75,6 +75,14 @@ static void test_bytes(void)
        "a zero FFN counts, with its norm");
     ok(account_weight_bytes(&a, &g) == 2 * (weights - 3 * 262144) + 4 * norms + 3 * 32 * 256 * 2,
        "its bytes are F16");
+    uint64_t bytes = account_weight_bytes(&a, &g);
+    struct workload tg = {WORKLOAD_DECODE, 128, 0, 1};
+    double flops = account_flops(&a, &g, &tg);
+    a.bias = true;
+    ok(account_weight_bytes(&a, &g) == bytes + 16 * 256 * 4 &&
+           account_flops(&a, &g, &tg) == flops + 16 * 256,
+       "every unit has a bias, the dropped one too");
+    a.bias = false;
     a.attn[5].kv_groups = 2;
     genome_canonicalize(&a, &g, NULL);
     ok(account_kv_bytes_per_token(&a, &g) == (7 * 4 + 2) * 2 * 32 * 2,

@@ -3,6 +3,7 @@
  * shown in tests/engine.) */
 #include "evaluator/compression/stitch.h"
 #include "evaluator/export.h"
+#include "space/account.h"
 #include "space/base/file.h"
 #include "tests/compression_fixture.h"
 #include "tests/tap.h"
@@ -171,6 +172,94 @@ static void check_deci(void)
     gguf_close(gguf);
 }
 
+/* Logits of a few tokens, [4][n_vocab]. */
+static void run_model(const struct model *model, float *logits)
+{
+    const int32_t tokens[] = {3, 1, 260, 77};
+    struct forward_options options = {.n_ctx = 8, .n_batch = 8};
+    struct team *team = team_create(1, NULL, NULL, NULL);
+    struct err err = {0};
+    struct forward *f = forward_create(model, kernels_select(), team, &options, &err);
+
+    bench_demand(f != NULL && forward_tokens(f, tokens, 4, LOGITS_ALL, &err) == 0, &err);
+    memcpy(logits, forward_logits(f), 4 * 270 * sizeof *logits);
+    forward_destroy(f);
+    team_destroy(team);
+}
+
+/* Random biases for every unit, present or not; what `keep` has a bit for. */
+static void give_biases(struct model *model, float *values, unsigned keep)
+{
+    struct rng rng = rng_make(77, 0);
+
+    for (uint32_t u = 0; u < 2 * model->n_layers; u++) {
+        for (uint32_t i = 0; i < 256; i++)
+            values[256 * u + i] = (float)(0.3 * rng_normal(&rng));
+        if (keep >> u & 1)
+            *(u % 2 == 0 ? &model->attn[u / 2].bias : &model->ffn[u / 2].bias) = values + 256 * u;
+    }
+}
+
+/* Native: what no stock engine takes, biases above all, comes back the same. */
+static void check_native(void)
+{
+    static float values[8 * 256], want[4 * 270], got[4 * 270];
+    char path[512];
+    struct genome genome, again;
+    struct err err;
+
+    genome_uniform(&genome, &wide, FORMAT_Q8_0);
+    genome.attn[0].kv_groups = genome.ffn[1].width = 0;
+    genome.attn[2].kv_groups = genome.ffn[2].width = 0;
+    genome.attn[3].kv_groups = genome.attn[3].heads_per_group = 1;
+    bench_demand(genome_canonicalize(&genome, &wide, &err) == 0, &err);
+    struct model *model = stitch_model(&bench.source, store, &genome, &err);
+    bench_demand(model != NULL, &err);
+    give_biases(model, values, 0xff);
+    folder_path(bench.folder, "native.gguf", path);
+    ok(export_gguf(bench.parent, model, &genome, PROFILE_NATIVE, &note, path, &err) == 0,
+       "a native model is exported: no first attention, no FFN, a layer with biases alone");
+    struct parent *file = parent_open(path, &err);
+    bench_demand(file != NULL, &err);
+    parent_genome(file, &again);
+    genome.bias = true;
+    ok(genome_equal(&genome, &again) && parent_has_bias(file),
+       "it has all layers, and its genome is the one with biases");
+    const struct gguf *gguf = parent_gguf(file);
+    ok(gguf_tensor_find(gguf, "blk.2.attn_output.weight") == NULL &&
+           gguf_tensor_find(gguf, "blk.2.attn_output.bias") != NULL &&
+           gguf_tensor_find(gguf, "blk.2.ffn_down.bias") != NULL &&
+           number_at(gguf, "deci.attention.head_count", 2) == 0 &&
+           number_at(gguf, "deci.feed_forward_length", 2) == 0,
+       "a dropped unit is a bias alone");
+    struct model *own = model_of_parent(file, &err);
+    run_model(model, want);
+    run_model(own, got);
+    ok(memcmp(want, got, sizeof got) == 0, "and it computes the same logits");
+    ok(model_weight_bytes(own) == account_weight_bytes(&genome, &wide),
+       "its bytes are those that are counted");
+    model_destroy(own);
+    parent_close(file);
+    ok(export_verify(path, &err) != 0 && err.code == ERR_NO &&
+           strstr(err.text, "for kerf alone: layer 0 has a mean output in place of its attention "
+                            "(blk.0.attn_output.bias)") != NULL,
+       "verify says that it is for kerf alone");
+    model_destroy(model);
+
+    genome_uniform(&genome, &wide, FORMAT_Q8_0);
+    model = stitch_model(&bench.source, store, &genome, &err);
+    bench_demand(model != NULL, &err);
+    give_biases(model, values, 0x6f);
+    ok(export_gguf(bench.parent, model, &genome, PROFILE_NATIVE, &note, path, &err) == 0 &&
+           (file = parent_open(path, &err)) != NULL && parent_has_bias(file),
+       "so is one that keeps all units");
+    ok(parent_tensor(file, 2, TENSOR_O_BIAS) == NULL &&
+           parent_tensor(file, 3, TENSOR_DOWN_BIAS) == NULL,
+       "a unit without a bias has none in the file");
+    parent_close(file);
+    model_destroy(model);
+}
+
 /* A genome that must not be exported under a profile, and a word of the reason. */
 static void check_refused(struct genome *genome, enum profile profile, const char *word,
                           const char *title)
@@ -200,11 +289,14 @@ static void check_refusals(void)
     check_refused(&genome, PROFILE_GGUF_HETERO, "layer 0", "a first layer without attention");
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.attn[0].kv_groups = genome.ffn[0].width = genome.attn[1].kv_groups = 0;
-    check_refused(&genome, PROFILE_NATIVE, "layer 1", "the same behind a dropped layer");
+    check_refused(&genome, PROFILE_GGUF_HETERO, "layer 1", "the same behind a dropped layer");
 
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.ffn[1].width = 0;
-    check_refused(&genome, PROFILE_NATIVE, "zero FFN", "attention without an FFN");
+    check_refused(&genome, PROFILE_GGUF_HETERO, "zero FFN", "attention without an FFN");
+    genome_uniform(&genome, &wide, FORMAT_Q8_0);
+    genome.bias = true;
+    check_refused(&genome, PROFILE_GGUF, "profile native", "a bias under profile gguf");
 
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.attn[1].act = ACT_FLOAT;
@@ -320,6 +412,7 @@ int main(void)
     bench_demand(store != NULL, &err);
     check_llama();
     check_deci();
+    check_native();
     check_refusals();
     check_places();
     check_rules();

@@ -128,6 +128,64 @@ static void test_oracle(void)
     free(want);
 }
 
+/* Biases of units that are there, of units that are not, of a whole layer that is gone, and (where
+ * the first attention is taken away) of units before all others. */
+static void test_biases(void)
+{
+    int32_t tokens[N_TOKENS];
+    double *want = malloc(N_TOKENS * small.n_vocab * sizeof *want);
+
+    draw_tokens(tokens, N_TOKENS, small.n_vocab);
+    for (int headless = 0; headless < 2; headless++) {
+        struct fixture *fixture = ragged(FORMAT_F32, FORMAT_F32);
+        struct model *m = &fixture->model;
+        const char *what = headless ? "no unit in front" : "all layers";
+        double gap = 0, apart = 0, plain = 0;
+        struct err err = {0};
+
+        fixture_biases(fixture);
+        m->attn[0].present = !headless;
+        oracle_logits(m, tokens, N_TOKENS, want);
+        for (unsigned threads = 1; threads <= 3; threads++) {
+            struct forward *f = make(m, kernels_select(), threads);
+            float *hidden = malloc((size_t)N_TOKENS * small.d_model * sizeof *hidden);
+            for (uint32_t cut = 1; cut <= N_TOKENS; cut += 37) {
+                float *got = run(f, tokens, cut);
+                for (size_t i = 0; i < N_TOKENS * small.n_vocab; i++)
+                    gap = fmax(gap, fabs((double)got[i] - want[i]));
+                free(got);
+            }
+            /* Every bias once, wherever the stretches end. */
+            for (uint32_t step = 1; step <= 3; step++) {
+                float *got = malloc(N_TOKENS * small.n_vocab * sizeof *got);
+                forward_reset(f);
+                forward_embed(f, tokens, N_TOKENS, hidden, &err);
+                for (uint32_t l = 0; l < m->n_layers; l += step)
+                    forward_layers(f, hidden, N_TOKENS, l, l + step, false);
+                forward_head(f, hidden, N_TOKENS, got);
+                for (size_t i = 0; i < N_TOKENS * small.n_vocab; i++)
+                    apart = fmax(apart, fabs((double)got[i] - want[i]));
+                free(got);
+            }
+            free(hidden);
+            forward_destroy(f);
+        }
+        for (uint32_t l = 0; l < m->n_layers; l++)
+            m->attn[l].bias = m->ffn[l].bias = NULL;
+        struct forward *f = make(m, kernels_select(), 1);
+        float *got = run(f, tokens, N_TOKENS);
+        for (size_t i = 0; i < N_TOKENS * small.n_vocab; i++)
+            plain = fmax(plain, fabs((double)got[i] - want[i]));
+        ok(gap < 1e-4, "biases, %s: as the oracle with 1 to 3 threads (%.1e)", what, gap);
+        ok(apart < 1e-4, "biases, %s: and in stretches of 1 to 3 layers (%.1e)", what, apart);
+        ok(plain > 0.1, "biases, %s: they do change the result (%.2f)", what, plain);
+        free(got);
+        forward_destroy(f);
+        fixture_destroy(fixture);
+    }
+    free(want);
+}
+
 /* The same tokens in one piece are the measure of all other cuts.  With float weights the order of
  * sums differs, and with it now and then the rounding of a key or value to F16.  With 8-bit
  * activations a code flips where that happens to a number between two codes, and a flip flips
@@ -389,6 +447,7 @@ int main(void)
     for (unsigned n = 1; n <= 3; n++)
         teams[n] = team_create(n, NULL, NULL, NULL);
     test_oracle();
+    test_biases();
     test_cuts();
     test_determinism();
     test_bounds();

@@ -215,6 +215,12 @@ static void test_text(void)
     ok(strncmp(text, "k1 hidden=224 rotation=hadamard embd=Q4_0 ", 42) == 0 &&
            genome_parse(text, &b, &err) == 0 && genome_equal(&a, &b),
        "so is another basis of the residual stream");
+    struct genome without = a;
+    a.bias = true;
+    genome_format(&a, text);
+    ok(strstr(text, " kv=F16 zero=32 bias | ") != NULL && genome_parse(text, &b, &err) == 0 &&
+           genome_equal(&a, &b) && !genome_equal(&a, &without),
+       "so are biases");
 }
 
 static void test_hostile_text(void)

@@ -24,8 +24,11 @@ static char folder[256];
 struct recipe {
     const struct model *model;
     const char *arch;
-    const char *without;     /* key or tensor to leave out */
-    const char *also;        /* tensor to add, [32] floats */
+    const char *without; /* key or tensor to leave out */
+    const char *also;    /* tensor to add, `also_n` (else 32) zeros in F32 */
+    bool also_f16;
+    size_t also_n;
+    bool poison;             /* its last value is a NaN */
     const char *also_number; /* key to add */
     uint32_t number;
     const char *also_text; /* key to add */
@@ -140,15 +143,21 @@ static void put_layer(struct gguf_writer *w, const struct recipe *r, uint32_t l)
     if (f->present)
         put_norm(w, r, name, f->norm);
     for (int i = 0; i < 7; i++) {
-        snprintf(name, sizeof name, "blk.%u.%s.weight", l, tensor_role_name(roles[i]));
+        snprintf(name, sizeof name, "blk.%u.%s", l, tensor_role_name(roles[i]));
         if (i < 4 ? a->present : f->present)
             put_matrix(w, r, name, m[i]);
     }
+    snprintf(name, sizeof name, "blk.%u.attn_output.bias", l);
+    if (a->bias != NULL)
+        put_norm(w, r, name, a->bias);
+    snprintf(name, sizeof name, "blk.%u.ffn_down.bias", l);
+    if (f->bias != NULL)
+        put_norm(w, r, name, f->bias);
 }
 
 static const char *write_file(const struct recipe *r, char path[512])
 {
-    static float more[32];
+    static float more[64];
     struct gguf_writer *w = gguf_writer_create(NULL);
 
     put_keys(w, r);
@@ -159,8 +168,10 @@ static const char *write_file(const struct recipe *r, char path[512])
     if (!r->model->geometry.tied)
         put_matrix(w, r, "output.weight", &r->model->head);
     put_matrix(w, r, "token_embd.weight", &r->model->embd);
+    size_t n = r->also_n > 0 ? r->also_n : 32;
+    more[n - 1] = r->poison ? NAN : 0.0F;
     if (r->also != NULL)
-        gguf_put_tensor(w, r->also, FORMAT_F32, 32, 1, more, NULL);
+        gguf_put_tensor(w, r->also, r->also_f16 ? FORMAT_F16 : FORMAT_F32, n, 1, more, NULL);
     folder_path(folder, "model.gguf", path);
     if (gguf_writer_save(w, path, NULL) != 0)
         abort();
@@ -300,6 +311,53 @@ static void check_hetero(void)
     fixture_destroy(f);
 }
 
+/* Biases of o and down, and what units that are not there leave behind, one before all others. */
+static void check_biases(void)
+{
+    struct fixture *f = fixture_create(&small, FORMAT_F32, FORMAT_F16, 6);
+    struct recipe r = {.model = &f->model, .arch = "deci", .arrays = true};
+    struct err err = {0};
+    struct genome genome;
+    char path[512];
+
+    fixture_ffn(f, 0, 48, FORMAT_F32);
+    fixture_attn(f, 2, 2, 2, FORMAT_F32);
+    fixture_biases(f);
+    f->model.ffn[2].bias = NULL;
+    struct parent *p = parent_open(write_file(&r, path), &err);
+    if (!ok(p != NULL, "a file with biases in place of units opens %s", err.text))
+        return;
+    parent_genome(p, &genome);
+    ok(parent_has_bias(p) && genome.bias, "its genome says so");
+    ok(parent_tensor(p, 1, TENSOR_O) == NULL && parent_tensor(p, 1, TENSOR_O_BIAS) != NULL &&
+           parent_tensor(p, 2, TENSOR_DOWN_BIAS) == NULL,
+       "a bias stands alone where the unit is not there, or is not there");
+    struct model *model = model_of_parent(p, &err);
+    struct team *team = team_create(1, NULL, NULL, NULL);
+    struct forward_options options = {.n_ctx = 8, .n_batch = 8};
+    struct forward *forward = forward_create(model, kernels_reference(), team, &options, &err);
+    const int32_t tokens[] = {1, 200, 3, 77};
+    double want[4 * 270], gap = 0;
+    oracle_logits(&f->model, tokens, 4, want);
+    forward_tokens(forward, tokens, 4, LOGITS_ALL, NULL);
+    for (int i = 0; i < 4 * 270; i++)
+        gap = fmax(gap, fabs((double)forward_logits(forward)[i] - want[i]));
+    ok(gap < 5e-3, "and its model computes with them (%.1e)", gap);
+    ok(model_weight_bytes(model) == account_weight_bytes(&genome, parent_geometry(p)) - 32 * 4,
+       "their bytes are counted");
+    struct hash256 hash = parent_hash(p), other;
+    parent_close(p);
+    ((float *)(uintptr_t)f->model.attn[1].bias)[3] += 1;
+    p = parent_open(write_file(&r, path), &err);
+    other = parent_hash(p);
+    ok(memcmp(&hash, &other, sizeof hash) != 0, "another bias is another parent");
+    forward_destroy(forward);
+    team_destroy(team);
+    model_destroy(model);
+    parent_close(p);
+    fixture_destroy(f);
+}
+
 static void refuse(const struct recipe *recipe, const struct model *model, const char *says)
 {
     struct recipe r = *recipe;
@@ -334,6 +392,14 @@ static void check_refusals(void)
         {{.without = "blk.2.ffn_norm.weight"}, "tensor blk.2.ffn_norm.weight is missing"},
         {{.also = "rope_freqs.weight"}, "tensor rope_freqs.weight changes the result"},
         {{.also = "blk.0.attn_q.bias"}, "tensor blk.0.attn_q.bias changes the result"},
+        {{.also = "blk.0.ffn_gate.bias"}, "tensor blk.0.ffn_gate.bias changes the result"},
+        {{.also = "blk.3.attn_output.bias"}, "tensor blk.3.attn_output.bias changes the result"},
+        {{.also = "blk.0.attn_output.bias", .also_n = 33},
+         "tensor blk.0.attn_output.bias is 33 x 1, the keys ask for 32 x 1"},
+        {{.also = "blk.2.ffn_down.bias", .also_f16 = true},
+         "tensor blk.2.ffn_down.bias has ggml type 1, norms and biases must be F32"},
+        {{.also = "blk.2.ffn_down.bias", .poison = true},
+         "tensor blk.2.ffn_down.bias: value 31 is not a finite number"},
         {{.also = "blk.0.attn_q_norm.weight"}, "tensor blk.0.attn_q_norm.weight changes"},
         {{.also = "blk.3.attn_norm.weight"}, "tensor blk.3.attn_norm.weight changes"},
         {{.also_number = "expert_count", .number = 8}, "llama.expert_count is in use"},
@@ -386,6 +452,7 @@ int main(void)
     check_reading();
     check_untied();
     check_hetero();
+    check_biases();
     check_refusals();
     folder_remove(folder);
     return tap_done();

@@ -24,6 +24,20 @@ static bool refuses(enum profile profile, struct genome genome, const char *word
            strstr(err.text, word) != NULL;
 }
 
+static void check_bias(void)
+{
+    struct genome a;
+
+    genome_uniform(&a, &g, FORMAT_Q8_0);
+    a.bias = true;
+    ok(takes(PROFILE_NATIVE, a) && refuses(PROFILE_GGUF, a, "profile native") &&
+           refuses(PROFILE_GGUF_HETERO, a, "profile native"),
+       "biases are for the native profile");
+    ok(profile_has_bias(PROFILE_NATIVE) && !profile_has_bias(PROFILE_GGUF) &&
+           !profile_has_bias(PROFILE_GGUF_HETERO),
+       "which is the one that wants them");
+}
+
 static struct genome drop(struct genome genome, uint32_t layer, bool attn, bool ffn)
 {
     if (attn)
@@ -140,6 +154,7 @@ int main(void)
     a.ffn[2].width = 64;
     ok(takes(PROFILE_GGUF_HETERO, a), "two blocks are taken");
     check_narrow_model();
+    check_bias();
 
     a = dense;
     for (uint32_t l = 0; l < g.n_layers; l++)
