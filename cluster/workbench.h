@@ -61,5 +61,6 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
 #define TABLE_STATES      "tables/parent-states.bin"
 #define TABLE_OPS         "tables/op-table.json"
 #define TABLE_REFERENCE   "tables/reference.json"
+#define TABLE_LATENCY     "tables/latency-model.json"
 
 #endif

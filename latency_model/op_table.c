@@ -64,25 +64,50 @@ const struct op_entry *op_table_at(const struct op_table *table, size_t index)
     return &table->entry[index];
 }
 
-double op_table_predict(const struct op_table *table, const struct genome *genome,
-                        const struct geometry *geometry, const struct workload *workload)
+const char *op_class_name(int class)
+{
+    return class == OP_CLASS_ATTENTION ? "attention"
+           : class == OP_CLASS_OTHER   ? "other"
+                                       : format_name((enum format)class);
+}
+
+static int class_of(const struct op *op)
+{
+    return op->kind == OP_MATMUL      ? (int)op->format
+           : op->kind == OP_ATTENTION ? OP_CLASS_ATTENTION
+                                      : OP_CLASS_OTHER;
+}
+
+bool op_table_classes(const struct op_table *table, const struct genome *genome,
+                      const struct geometry *geometry, const struct workload *workload, double *ns)
 {
     struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
-    double sum = 0;
     size_t n = ops != NULL ? account_ops(genome, geometry, workload, ops) : 0;
-    for (size_t i = 0; i < n; i++) {
+    bool all = n > 0;
+    memset(ns, 0, N_OP_CLASSES * sizeof *ns);
+    for (size_t i = 0; i < n && all; i++) {
         const struct op_entry *entry = find(table, &ops[i]);
-        if (entry == NULL) {
+        all = entry != NULL;
+        if (all)
+            ns[class_of(&ops[i])] += ops[i].count * entry->ns;
+        else
             log_debug("op-table", "not timed: %s %s %ux%u", op_kind_name(ops[i].kind),
                       ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format), ops[i].n_out,
                       ops[i].n_in);
-            sum = NAN;
-            break;
-        }
-        sum += ops[i].count * entry->ns;
     }
     free(ops);
-    return n > 0 ? sum : NAN;
+    return all;
+}
+
+double op_table_predict(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload)
+{
+    double ns[N_OP_CLASSES], sum = 0;
+    if (!op_table_classes(table, genome, geometry, workload, ns))
+        return NAN;
+    for (int class = 0; class < N_OP_CLASSES; class++)
+        sum += ns[class];
+    return sum;
 }
 
 double op_table_unit_ns(const struct op_table *table, const struct genome *genome,

@@ -41,6 +41,14 @@ struct op_table *op_table_load(const char *path, const struct device_class *devi
 size_t op_table_n(const struct op_table *table);
 const struct op_entry *op_table_at(const struct op_table *table, size_t index);
 
+/* Operations summed apart: matmuls by their format, attention, and everything else. */
+enum { OP_CLASS_ATTENTION = N_FORMATS, OP_CLASS_OTHER, N_OP_CLASSES };
+const char *op_class_name(int class); /* "Q4_K", "attention", "other" */
+
+/* The sum over account_ops by class, ns[N_OP_CLASSES] per token (decode) or per prompt (prefill).
+ * False, with a word in the log, when an op is not in the table or there is no memory. */
+bool op_table_classes(const struct op_table *table, const struct genome *genome,
+                      const struct geometry *geometry, const struct workload *workload, double *ns);
 /* Sum over account_ops: ns per token (decode) or per prompt (prefill).  NAN when an op is not in
  * the table (logged). */
 double op_table_predict(const struct op_table *table, const struct genome *genome,

@@ -248,4 +248,23 @@ wait "$slow"
 is $? 75 "stopped, it leaves with 75"
 [ ! -e "$study/peer.tmp" ] && [ -z "$(pids_like '*/bench *')" ]
 check $? "without files and without processes"
+# --- the latency model of what was measured ---
+
+fails 66 'no latency model yet; run kerf model fit first' "no latency model before the fit" \
+    "$KERF" model show -C "$study"
+fails 2 'expected fit, show or check' "an action that is none" "$KERF" model draw -C "$study"
+fails 2 '--points: 8 to' "too few points for a fit" "$KERF" model fit -C "$study" --points 3
+run "$KERF" model fit -C "$study" --points 12 --allow-flagged
+is "$status" 0 "model fit" || said
+like "$out" '12 points, each left out in turn' "uses 12 of the candidates"
+fitted=$out
+run "$KERF" model show -C "$study" --allow-flagged
+is "$out" "$fitted" "model show says the same from the file"
+run "$KERF" model check -C "$study" --allow-flagged -o json
+is "$status" 0 "model check"
+at_least "$(printf '%s\n' "$out" | json tpot_ms.held_out.n)" 8 "holds the others against it"
+like "$(printf '%s\n' "$out" | json tpot_ms.held_out.mape)" '^[0-9.e-]+$' "with the mean error"
+echo '{' >"$study/tables/latency-model.json"
+fails 65 'latency-model.json: no JSON; kerf model fit' "a damaged model is refused" \
+    "$KERF" model show -C "$study"
 finish

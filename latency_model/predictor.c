@@ -1,0 +1,115 @@
+/* predictor.c - terms of a genome and the fit of their factors. */
+#include "latency_model/predictor.h"
+
+#include "space/base/err.h"
+#include "space/base/stats.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(N_PREDICTOR_TERMS <= TIME_FIT_MAX_TERMS, "every term has a weight");
+
+const char *predictor_term_name(int term)
+{
+    return term == PREDICTOR_PASS    ? "per pass"
+           : term == PREDICTOR_LAYER ? "per layer"
+                                     : op_class_name(term);
+}
+
+bool predictor_terms(const struct op_table *table, const struct genome *genome,
+                     const struct geometry *geometry, const struct workload *workload,
+                     double term[N_PREDICTOR_TERMS])
+{
+    term[PREDICTOR_PASS] = 1;
+    term[PREDICTOR_LAYER] = genome_layers_kept(genome);
+    return op_table_classes(table, genome, geometry, workload, term);
+}
+
+int predictor_fit(struct predictor *p, const struct workload *workload,
+                  const struct predictor_point *points, size_t n, struct err *err)
+{
+    double prior[N_PREDICTOR_TERMS] = {0};
+    double *terms = calloc(n + 1, sizeof points->term), *ns = calloc(n + 1, sizeof *ns);
+    int status = -1;
+
+    *p = (struct predictor){.workload = *workload, .n = n};
+    p->point = calloc(n + 1, sizeof *p->point);
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        prior[class] = 1;
+    if (terms == NULL || ns == NULL || p->point == NULL) {
+        err_set(err, ERR_MEMORY, "latency model: out of memory");
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            p->point[i] = points[i];
+            ns[i] = points[i].ns;
+            memcpy(terms + i * N_PREDICTOR_TERMS, points[i].term, sizeof points[i].term);
+        }
+        status = time_fit_make(&p->fit, n, N_PREDICTOR_TERMS, terms, ns, prior, err);
+    }
+    free(ns);
+    free(terms);
+    if (status != 0)
+        predictor_fini(p);
+    return status;
+}
+
+void predictor_fini(struct predictor *p)
+{
+    time_fit_fini(&p->fit);
+    free(p->point);
+    *p = (struct predictor){0};
+}
+
+double predictor_ns(const struct predictor *p, const double term[N_PREDICTOR_TERMS])
+{
+    return time_fit_predict(&p->fit, term);
+}
+
+void predictor_interval(const struct predictor *p, const double term[N_PREDICTOR_TERMS],
+                        double share, double *lo_ns, double *hi_ns)
+{
+    time_fit_interval(&p->fit, term, share, lo_ns, hi_ns);
+}
+
+/* --- accuracy --- */
+
+static double table_ns(const double term[N_PREDICTOR_TERMS])
+{
+    double sum = 0;
+
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        sum += term[class];
+    return sum;
+}
+
+void predictor_judge(const struct predictor *p, const struct predictor_point *points, size_t n,
+                     struct predictor_accuracy *accuracy)
+{
+    double *column = calloc(3 * n + 1, sizeof *column), share = 1 / (double)n;
+    double *got = column, *table = column + n, *want = column + 2 * n;
+
+    *accuracy = (struct predictor_accuracy){
+        .n = n, .mape = NAN, .spearman = NAN, .table_mape = NAN, .table_spearman = NAN};
+    if (n == 0 || column == NULL) {
+        free(column);
+        return;
+    }
+    accuracy->mape = accuracy->table_mape = 0;
+    for (size_t i = 0; i < n; i++) {
+        double lo, hi, miss;
+        got[i] = predictor_ns(p, points[i].term);
+        table[i] = table_ns(points[i].term);
+        want[i] = points[i].ns;
+        miss = fabs(got[i] / want[i] - 1);
+        predictor_interval(p, points[i].term, 0.9, &lo, &hi);
+        accuracy->mape += miss * share;
+        accuracy->table_mape += fabs(table[i] / want[i] - 1) * share;
+        accuracy->within_5 += (miss <= 0.05) * share;
+        accuracy->within_10 += (miss <= 0.10) * share;
+        accuracy->coverage += (want[i] >= lo && want[i] <= hi) * share;
+    }
+    accuracy->spearman = stats_spearman(got, want, n);
+    accuracy->table_spearman = stats_spearman(table, want, n);
+    free(column);
+}

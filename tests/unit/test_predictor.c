@@ -1,0 +1,166 @@
+/* The latency model of genomes: terms, fit, accuracy, and its file. */
+#include "latency_model/op_table_parts.h"
+#include "latency_model/predictor.h"
+#include "space/base/err.h"
+#include "space/base/file.h"
+#include "space/base/rng.h"
+#include "tests/tap.h"
+#include "tests/unit/space_fixture.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+#define N_GENOMES 24
+
+static const struct workload decode = {WORKLOAD_DECODE, 32, 0, 1};
+static const struct workload prefill = {WORKLOAD_PREFILL, 128, 0, 1};
+static struct geometry geometry;
+static struct genome genomes[N_GENOMES];
+static struct op_table *table;
+
+/* Random formats for each matrix. */
+static void make_genomes(void)
+{
+    static const enum format formats[] = {FORMAT_Q2_K, FORMAT_Q4_K, FORMAT_Q6_K, FORMAT_Q8_0};
+    struct rng rng = rng_make(1, 0);
+    geometry = fixture_wide();
+    for (size_t i = 0; i < N_GENOMES; i++) {
+        genome_uniform(&genomes[i], &geometry, FORMAT_Q8_0);
+        for (uint32_t l = 0; l < geometry.n_layers; l++) {
+            genomes[i].attn[l].qkv = formats[rng_below(&rng, 4)];
+            genomes[i].ffn[l].gate_up = formats[rng_below(&rng, 4)];
+            genomes[i].ffn[l].down = formats[rng_below(&rng, 4)];
+            if (rng_below(&rng, 4) == 0)
+                genomes[i].ffn[l].width = 0;
+        }
+        genome_canonicalize(&genomes[i], &geometry, NULL);
+    }
+}
+
+/* Every operation of every genome takes 1 ns for 64 flops and 10 ns more. */
+static void make_table(void)
+{
+    struct device_class device = {.name = "nobody's machine"};
+    struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
+    table = op_table_new(&geometry, &device, NULL);
+    for (size_t i = 0; i < N_GENOMES; i++) {
+        for (int w = 0; w < 2; w++) {
+            size_t n = account_ops(&genomes[i], &geometry, w == 0 ? &decode : &prefill, ops);
+            for (size_t k = 0; k < n; k++) {
+                int64_t at = op_table_add(table, &ops[k], NULL);
+                table->entry[at].ns = 10 + account_op_flops(&ops[k], &geometry) / 64;
+            }
+        }
+    }
+    free(ops);
+}
+
+/* What an honest machine would measure: Q4_K a fifth slower than the table says, and something
+ * for each pass and layer. */
+static double measure(const double *term)
+{
+    double ns = 500 + 40 * term[PREDICTOR_LAYER];
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        ns += term[class] * (class == FORMAT_Q4_K ? 1.2 : 1);
+    return ns;
+}
+
+static void make_points(const struct workload *workload, struct predictor_point *points)
+{
+    for (size_t i = 0; i < N_GENOMES; i++) {
+        points[i].id = (struct id128){.bytes = {(uint8_t)i, 7}};
+        if (!predictor_terms(table, &genomes[i], &geometry, workload, points[i].term))
+            points[i].term[0] = NAN;
+        points[i].ns = measure(points[i].term);
+    }
+}
+
+static void test_terms(const struct predictor_point *points)
+{
+    double sum = 0;
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        sum += points[3].term[class];
+    near(op_table_predict(table, &genomes[3], &geometry, &decode) / sum, 1, 1e-12,
+         "the classes add up to the table's sum");
+    struct genome other = genomes[3];
+    other.attn[0].qkv = FORMAT_Q5_0;
+    double term[N_PREDICTOR_TERMS];
+    ok(!predictor_terms(table, &other, &geometry, &decode, term),
+       "an operation that was not timed has no time");
+}
+
+static void test_fit(struct predictor *predictor, struct predictor_point *points,
+                     const struct workload *workload)
+{
+    struct predictor_accuracy accuracy;
+    make_points(workload, points);
+    ok(predictor_fit(predictor, workload, points, 16, NULL) == 0, "16 candidates are fitted");
+    predictor_judge(predictor, points + 16, N_GENOMES - 16, &accuracy);
+    ok(accuracy.n == N_GENOMES - 16 && accuracy.mape < 0.005 && accuracy.within_5 == 1,
+       "others are foretold to %.2f %%; by the plain sum to %.1f %%", 100 * accuracy.mape,
+       100 * accuracy.table_mape);
+    ok(accuracy.mape < 0.2 * accuracy.table_mape, "which is much better");
+}
+
+static void test_file(struct predictor predictor[2])
+{
+    char path[] = "/tmp/test_predictor.XXXXXX";
+    struct predictor_origin origin = {"nobody's machine", "plain", {{1, 2, 3}}}, other = origin;
+    struct predictor read[2];
+    struct err err = {0};
+    double term[N_PREDICTOR_TERMS];
+    int fd = mkstemp(path);
+
+    predictor_terms(table, &genomes[20], &geometry, &decode, term);
+    ok(predictor_save(predictor, &origin, path, &err) == 0, "saved");
+    ok(predictor_load(read, &origin, path, &err) == 0, "and read again %s", err.text);
+    near(predictor_ns(&read[0], term) / predictor_ns(&predictor[0], term), 1, 1e-9,
+         "with the same prediction");
+    ok(workload_equal(&read[1].workload, &prefill), "and its workloads");
+    predictor_fini(&read[0]);
+    predictor_fini(&read[1]);
+
+    snprintf(other.device, sizeof other.device, "another");
+    ok(predictor_load(read, &other, path, &err) == -1 && err.code == ERR_RESOURCE, "%s", err.text);
+    other = origin;
+    other.parent.bytes[5] = 1;
+    ok(predictor_load(read, &other, path, &err) == -1 && err.code == ERR_DATA, "%s", err.text);
+
+    /* Any byte changed: read as something sound, or refused; never worse. */
+    size_t n;
+    char *text = file_read(path, 1 << 24, &n, NULL);
+    int n_refused = 0, n_read = 0;
+    for (size_t at = 0; at < n; at += 11) {
+        char kept = text[at];
+        text[at] = at % 2 == 0 ? '-' : ']';
+        file_replace(path, text, n, NULL);
+        text[at] = kept;
+        if (predictor_load(read, &origin, path, &err) == 0) {
+            n_read++;
+            predictor_fini(&read[0]);
+            predictor_fini(&read[1]);
+        } else {
+            n_refused++;
+        }
+    }
+    ok(n_refused > n_read, "%d damaged files refused, %d still sound", n_refused, n_read);
+    free(text);
+    close(fd);
+    unlink(path);
+}
+
+int main(void)
+{
+    static struct predictor_point points[N_GENOMES];
+    struct predictor predictor[2] = {0};
+    make_genomes();
+    make_table();
+    make_points(&decode, points);
+    test_terms(points);
+    test_fit(&predictor[0], points, &decode);
+    test_fit(&predictor[1], points, &prefill);
+    test_file(predictor);
+    predictor_fini(&predictor[0]);
+    predictor_fini(&predictor[1]);
+    op_table_destroy(table);
+    return tap_done();
+}
