@@ -18,10 +18,10 @@
 /* Rows that are judged at once. */
 enum { JUDGE_ROWS = 64 };
 
-/* One cut at work: n_rows of the parent's rows, n_cols of its n_full columns. */
+/* One cut at work: n_rows of the parent's rows; n_cols of its n_full columns are packed. */
 struct work {
-    size_t n_rows, n_full, n_cols;
-    float *full;     /* [n_rows][n_full] the parent's */
+    size_t n_rows, n_full, n_cols, n_left; /* n_left of the packed columns stay */
+    float *full;                           /* [n_rows][n_full] the parent's */
     float *target;   /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
     float *back;     /* [n_cols] a packed row, unpacked */
     double *hessian; /* [n_full][n_full]; NULL: the identity */
@@ -54,7 +54,10 @@ static int work_init(struct work *w, const struct cut *cut, struct err *err)
     size_t n_rows = cut->rows.at != NULL ? cut->rows.n : cut->tensor->dims[1];
     bool heard = cut->calibration != NULL;
 
-    *w = (struct work){.n_rows = n_rows, .n_full = n_full, .n_cols = n_cols};
+    *w = (struct work){.n_rows = n_rows,
+                       .n_full = n_full,
+                       .n_cols = n_cols,
+                       .n_left = cut->n_left > 0 ? cut->n_left : n_cols};
     w->full = malloc(n_rows * n_full * sizeof *w->full);
     w->target = cut->cols.at != NULL ? malloc(n_rows * n_cols * sizeof *w->target) : w->full;
     w->back = malloc(n_cols * sizeof *w->back);
@@ -249,9 +252,9 @@ static int compare_row(const struct work *w, const struct cut *cut, enum format 
 {
     const float *full = w->full + row * w->n_full;
 
-    kernels_reference()->unpack[format](packed, w->n_cols, w->back);
-    size_t bad = find_unsound(w->back, w->n_cols);
-    if (bad < w->n_cols) {
+    kernels_reference()->unpack[format](packed, w->n_left, w->back);
+    size_t bad = find_unsound(w->back, w->n_left);
+    if (bad < w->n_left) {
         err_set(err, ERR_DATA, "tensor %.*s: row %zu holds %g, too large for %s",
                 (int)cut->tensor->name.length, cut->tensor->name.data, parent_row(cut, row),
                 (double)w->target[row * w->n_cols + bad], format_name(format));
@@ -259,7 +262,7 @@ static int compare_row(const struct work *w, const struct cut *cut, enum format 
     }
     for (size_t i = 0; i < w->n_full; i++)
         whole[i] = lost[i] = (double)full[i];
-    for (size_t c = 0; c < w->n_cols; c++)
+    for (size_t c = 0; c < w->n_left; c++)
         lost[parent_col(cut, c)] -= (double)w->back[c];
     return 0;
 }
@@ -267,7 +270,7 @@ static int compare_row(const struct work *w, const struct cut *cut, enum format 
 static int judge(const struct work *w, const struct cut *cut, enum format format,
                  const uint8_t *out, double *error, double *whole, struct err *err)
 {
-    size_t row_bytes = format_row_bytes(format, w->n_cols);
+    size_t row_bytes = format_row_bytes(format, w->n_left);
     double *all = w->judged, *lost = all + JUDGE_ROWS * w->n_full;
 
     for (size_t begin = 0; begin < w->n_rows; begin += JUDGE_ROWS) {
@@ -294,9 +297,52 @@ int cut_target(const struct cut *cut, float *target, struct err *err)
         status = read_moments(&w, cut, err);
     if (status == 0)
         status = solve(&w, cut, &solved, err);
-    if (status == 0)
-        memcpy(target, w.target, w.n_rows * w.n_cols * sizeof *target);
+    for (size_t r = 0; r < w.n_rows && status == 0; r++)
+        memcpy(target + r * w.n_left, w.target + r * w.n_cols, w.n_left * sizeof *target);
     work_fini(&w);
+    return status;
+}
+
+/* Pack the rows with all their columns, or copy what is packed already. */
+static int pack(struct work *w, const struct cut *cut, enum format format, uint8_t *out,
+                struct err *err)
+{
+    bool solved;
+
+    if (solve(w, cut, &solved, err) != 0)
+        return -1;
+    if (solved || cut->tensor->format != format ||
+        (cut->cols.at != NULL && !cuts_whole_blocks(&cut->cols, format_block(format))))
+        return pack_rows(w, cut, format, out, err);
+    copy_rows(w, cut, format, out);
+    return 0;
+}
+
+/* The beginnings of packed rows. */
+static void shorten(const struct work *w, enum format format, const uint8_t *packed, uint8_t *out)
+{
+    size_t row_bytes = format_row_bytes(format, w->n_cols);
+    size_t left_bytes = format_row_bytes(format, w->n_left);
+
+    for (size_t r = 0; r < w->n_rows; r++)
+        memcpy(out + r * left_bytes, packed + r * row_bytes, left_bytes);
+}
+
+/* Pack all columns, keep those that are to be left. */
+static int pack_and_shorten(struct work *w, const struct cut *cut, enum format format, uint8_t *out,
+                            struct err *err)
+{
+    uint8_t *packed = malloc(w->n_rows * format_row_bytes(format, w->n_cols));
+    int status = -1;
+
+    if (packed == NULL)
+        err_set(err, ERR_MEMORY, "tensor %.*s: out of memory", (int)cut->tensor->name.length,
+                cut->tensor->name.data);
+    else
+        status = pack(w, cut, format, packed, err);
+    if (status == 0)
+        shorten(w, format, packed, out);
+    free(packed);
     return status;
 }
 
@@ -304,18 +350,17 @@ int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *e
               struct err *err)
 {
     struct work w;
-    bool solved;
     int status = -1;
 
     if (work_init(&w, cut, err) != 0)
         return -1;
-    if (read_rows(&w, cut, err) != 0 || read_moments(&w, cut, err) != 0 ||
-        solve(&w, cut, &solved, err) != 0)
+    if (read_rows(&w, cut, err) != 0 || read_moments(&w, cut, err) != 0)
         goto done;
-    if (!solved && cut->tensor->format == format &&
-        (cut->cols.at == NULL || cuts_whole_blocks(&cut->cols, format_block(format))))
-        copy_rows(&w, cut, format, out);
-    else if (pack_rows(&w, cut, format, out, err) != 0)
+    if (cut->packed != NULL)
+        shorten(&w, format, cut->packed, out);
+    else if (w.n_left == w.n_cols && pack(&w, cut, format, out, err) != 0)
+        goto done;
+    else if (w.n_left < w.n_cols && pack_and_shorten(&w, cut, format, out, err) != 0)
         goto done;
     status = judge(&w, cut, format, out, error, whole, err);
 done:

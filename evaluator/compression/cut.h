@@ -4,7 +4,10 @@
  * (obs.h, with the Hessian of the layer's input); then the rows are quantized with the same
  * Hessian, the error of each weight fed to those after it (feedback.h).  Without a calibration each
  * weight is rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
- * the format asked for is copied byte for byte. */
+ * the format asked for is copied byte for byte.
+ *
+ * Rows may also be cut after they were packed, at the end of a block: then what is left has the
+ * codes that it had in the whole row. */
 #ifndef KERF_CUT_H
 #define KERF_CUT_H
 
@@ -13,7 +16,8 @@
 
 struct err;
 
-/* Kept positions, ascending; `at` NULL means all of them. */
+/* Kept positions, in the order in which they stand afterwards; `at` NULL means all of them as they
+ * are.  Columns that are to be solved anew are ascending. */
 struct kept {
     uint32_t *at;
     uint32_t n;
@@ -29,10 +33,15 @@ struct cut {
     /* For obs_repair, when `cols` is a list: OBS_PLAIN leaves the weights as they are (and copies
      * the parent's blocks where whole ones stay). */
     double damping;
+    /* Columns that stay once the rows are packed, whole blocks from the left: 0 for all of them.
+     * No weight makes up for what goes here. */
+    uint32_t n_left;
+    /* The rows with all of `cols`, packed before, to be cut short; NULL: they are packed. */
+    const uint8_t *packed;
 };
 
 /* The weights that cut_build would pack: the kept rows, and where columns go those that stay solved
- * anew.  target[n_rows][n_cols], the caller's.  Errors as below. */
+ * anew.  target[n_rows][n_cols or n_left], the caller's.  Errors as below. */
 int cut_target(const struct cut *cut, float *target, struct err *err);
 
 /* Pack into out[n_rows][format_row_bytes].  Adds to *error the mean squared change of the output,

@@ -23,7 +23,7 @@ static const char magic[8] = "KERFVARI";
 /* The first page of a variant's file, zeros up to 512 bytes. */
 struct store_page {
     char magic[8];
-    uint32_t version, part, layer, kept, heads_per_group, ggml_type, n_matrices, zero;
+    uint32_t version, part, layer, kept, heads_per_group, ggml_type, n_matrices, compress_order;
     uint64_t n_bytes; /* of the payload */
     double error;
     struct {
@@ -157,6 +157,7 @@ static struct store_page page_of(const struct variant_source *source, const stru
                               .heads_per_group = key->heads_per_group,
                               .ggml_type = format_to_ggml(key->format),
                               .n_matrices = layout->n_matrices,
+                              .compress_order = (uint32_t)source->compress_order,
                               .n_bytes = layout->n_bytes};
 
     memcpy(page.magic, magic, sizeof magic);
@@ -245,6 +246,21 @@ static int entry_write(const struct variant_source *source, const struct variant
     return file_draft_commit(&draft, err);
 }
 
+/* The variant's bytes: compressed, or cut from those of a wider one, which is then kept as well. */
+static int entry_compress(struct store *store, const struct variant_source *source,
+                          const struct variant_key *key, struct variant *built, uint8_t *payload,
+                          struct err *err)
+{
+    struct variant_key wider;
+    struct variant whole;
+
+    if (!variant_is_shortened(source, key, &wider))
+        return variant_build(source, key, built, payload, err);
+    if (store_get(store, source, &wider, &whole, err) != 0)
+        return -1;
+    return variant_shorten(source, key, &whole, built, payload, err);
+}
+
 /* Build the variant and leave it in its file. */
 static int entry_build(struct store *store, const struct variant_source *source,
                        const struct variant_key *key, const char *folder, const char *path,
@@ -259,7 +275,7 @@ static int entry_build(struct store *store, const struct variant_source *source,
         err_set(err, ERR_MEMORY, "variant store: no memory for %zu bytes", layout->n_bytes);
         return -1;
     }
-    if (variant_build(source, key, &built, payload, err) != 0)
+    if (entry_compress(store, source, key, &built, payload, err) != 0)
         goto done;
     if (file_make_dirs(folder, err) != 0 ||
         entry_write(source, key, path, &built, payload, err) != 0) {

@@ -31,14 +31,22 @@ void variant_source_init(struct variant_source *source, const struct parent *par
     sha256_update(&sha, name.bytes, sizeof name.bytes);
     sha256_update(&sha, figures.bytes, sizeof figures.bytes);
     sha256_update(&sha, kept.bytes, sizeof kept.bytes);
-    *source = (struct variant_source){parent, calibration, order, sha256_final(&sha)};
+    *source = (struct variant_source){.parent = parent,
+                                      .calibration = calibration,
+                                      .order = order,
+                                      .identity = sha256_final(&sha)};
 }
 
 struct id128 variant_id(const struct variant_source *source, const struct variant_key *key)
 {
     /* The ggml type, not our own enum, which may be renumbered. */
-    uint32_t words[] = {VARIANT_VERSION, (uint32_t)key->part,  key->layer,
-                        key->kept,       key->heads_per_group, format_to_ggml(key->format)};
+    uint32_t words[] = {VARIANT_VERSION,
+                        (uint32_t)source->compress_order,
+                        (uint32_t)key->part,
+                        key->layer,
+                        key->kept,
+                        key->heads_per_group,
+                        format_to_ggml(key->format)};
     struct sha256 sha;
 
     sha256_init(&sha);
@@ -115,6 +123,16 @@ static int refuse_missing(const struct variant_key *key, struct err *err)
     return -1;
 }
 
+/* The first `n` of `order[]`, as the source wants them to stand. */
+static void take(const struct variant_source *source, const uint32_t *order, uint32_t n,
+                 uint32_t *kept)
+{
+    if (source->compress_order == COMPRESS_QUANTIZE_PRUNE)
+        memcpy(kept, order, n * sizeof *kept);
+    else
+        keep_order_take(order, n, kept);
+}
+
 /* Kept groups and query heads of an attention part, as positions among the parent's heads. */
 static int keep_heads(const struct variant_source *source, const struct variant_key *key,
                       struct kept *q_rows, struct kept *kv_rows, struct err *err)
@@ -138,11 +156,11 @@ static int keep_heads(const struct variant_source *source, const struct variant_
         err_set(err, ERR_MEMORY, "variant: out of memory");
         goto done;
     }
-    keep_order_take(source->order->group[key->layer], key->kept, groups);
+    take(source, source->order->group[key->layer], key->kept, groups);
     for (uint32_t g = 0; g < key->kept; g++) {
         uint32_t *own = heads + (size_t)g * key->heads_per_group;
-        keep_order_take(source->order->head[key->layer] + (size_t)groups[g] * per_group,
-                        key->heads_per_group, own);
+        take(source, source->order->head[key->layer] + (size_t)groups[g] * per_group,
+             key->heads_per_group, own);
         for (uint32_t h = 0; h < key->heads_per_group; h++)
             own[h] += groups[g] * per_group;
     }
@@ -168,8 +186,28 @@ static int keep_channels(const struct variant_source *source, const struct varia
         return -1;
     }
     channels->n = key->kept;
-    keep_order_take(source->order->channel[key->layer], key->kept, channels->at);
+    take(source, source->order->channel[key->layer], key->kept, channels->at);
     return 0;
+}
+
+bool variant_is_shortened(const struct variant_source *source, const struct variant_key *key,
+                          struct variant_key *whole)
+{
+    bool is_down = key->part == PART_DOWN;
+    const struct gguf_tensor *tensor =
+        parent_tensor(source->parent, key->layer, is_down ? TENSOR_DOWN : TENSOR_K);
+    uint32_t head_dim = parent_geometry(source->parent)->head_dim;
+
+    *whole = *key;
+    if (source->compress_order != COMPRESS_QUANTIZE_PRUNE || (!is_down && key->part != PART_O) ||
+        tensor == NULL)
+        return false;
+    uint32_t size = is_down ? 1 : key->heads_per_group * head_dim; /* columns of one item */
+    uint32_t n = (uint32_t)(is_down ? tensor->dims[0] : tensor->dims[1] / head_dim);
+    while (n > key->kept && !format_fits(key->format, (size_t)n * size))
+        n--;
+    whole->kept = n > key->kept ? n : key->kept;
+    return whole->kept > key->kept;
 }
 
 /* --- one part --------------------------------------------------------------------------------- */
@@ -190,52 +228,77 @@ static int choose_kept(const struct variant_source *source, const struct variant
     }
 }
 
+/* A matrix of a layer, whole. */
+static struct cut cut_of(const struct variant_source *source, uint32_t layer, enum tensor_role role,
+                         enum linear_site site)
+{
+    bool is_ffn = site == SITE_GATE_UP || site == SITE_DOWN;
+
+    return (struct cut){.tensor = parent_tensor(source->parent, layer, role),
+                        .calibration = source->calibration,
+                        .layer = layer,
+                        .site = site,
+                        .damping = source->order->damping[2 * layer + is_ffn]};
+}
+
+/* The columns of o and down: solved anew when they are fewer, or packed in their order and then cut
+ * to what the key keeps. */
+static void choose_columns(const struct variant_source *source, const struct variant_key *key,
+                           uint32_t n_packed, const struct kept *columns, struct cut *cut)
+{
+    if (source->compress_order == COMPRESS_QUANTIZE_PRUNE) {
+        cut->cols = *columns;
+        cut->damping = OBS_PLAIN;
+        cut->n_left = columns->n / n_packed * key->kept;
+    } else if (columns->n < cut->tensor->dims[0]) {
+        /* A list that keeps everything is no list: whole rows need no look at their columns. */
+        cut->cols = *columns;
+    }
+}
+
 int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *source,
                       const struct variant_key *key, struct err *err)
 {
-    const struct parent *parent = source->parent;
-    const struct calibration *cal = source->calibration;
+    struct cut *cut = cuts->cut;
+    struct variant_key packed = *key; /* what is packed, to be cut short if it is more */
     uint32_t l = key->layer;
-    const struct kept all = {0};
 
     memset(cuts, 0, sizeof *cuts);
-    if (choose_kept(source, key, cuts->list, err) != 0) {
+    variant_is_shortened(source, key, &packed);
+    if (choose_kept(source, &packed, cuts->list, err) != 0) {
         variant_cuts_fini(cuts);
         return -1;
     }
     const struct kept *q = &cuts->list[0], *kv = &cuts->list[1];
-    struct cut *cut = cuts->cut;
-    double attn = source->order->damping[2 * l], ffn = source->order->damping[2 * l + 1];
+    cuts->n = 1;
     switch (key->part) {
     case PART_QKV:
-        cut[0] = (struct cut){parent_tensor(parent, l, TENSOR_Q), *q, all, cal, l, SITE_QKV, attn};
-        cut[1] = (struct cut){parent_tensor(parent, l, TENSOR_K), *kv, all, cal, l, SITE_QKV, attn};
-        cut[2] = (struct cut){parent_tensor(parent, l, TENSOR_V), *kv, all, cal, l, SITE_QKV, attn};
+        cuts->n = 3;
+        cut[0] = cut_of(source, l, TENSOR_Q, SITE_QKV);
+        cut[1] = cut_of(source, l, TENSOR_K, SITE_QKV);
+        cut[2] = cut_of(source, l, TENSOR_V, SITE_QKV);
+        cut[0].rows = *q;
+        cut[1].rows = cut[2].rows = *kv;
         break;
     case PART_O:
-        cut[0] = (struct cut){parent_tensor(parent, l, TENSOR_O), all, *q, cal, l, SITE_O, attn};
+        cut[0] = cut_of(source, l, TENSOR_O, SITE_O);
+        choose_columns(source, key, packed.kept, q, &cut[0]);
         break;
     case PART_GATE_UP:
-        cut[0] =
-            (struct cut){parent_tensor(parent, l, TENSOR_GATE), *q, all, cal, l, SITE_GATE_UP, ffn};
-        cut[1] =
-            (struct cut){parent_tensor(parent, l, TENSOR_UP), *q, all, cal, l, SITE_GATE_UP, ffn};
+        cuts->n = 2;
+        cut[0] = cut_of(source, l, TENSOR_GATE, SITE_GATE_UP);
+        cut[1] = cut_of(source, l, TENSOR_UP, SITE_GATE_UP);
+        cut[0].rows = cut[1].rows = *q;
         break;
     case PART_DOWN:
-        cut[0] =
-            (struct cut){parent_tensor(parent, l, TENSOR_DOWN), all, *q, cal, l, SITE_DOWN, ffn};
+        cut[0] = cut_of(source, l, TENSOR_DOWN, SITE_DOWN);
+        choose_columns(source, key, packed.kept, q, &cut[0]);
         break;
     case PART_EMBD:
-        cut[0] = (struct cut){.tensor = parent_embd(parent)};
+        cut[0] = (struct cut){.tensor = parent_embd(source->parent)};
         break;
     default:
-        cut[0] = (struct cut){.tensor = parent_head(parent)};
-    }
-    for (uint32_t m = 0; m < 3 && cut[m].tensor != NULL; m++) {
-        cuts->n = m + 1;
-        /* A list that keeps everything is no list: whole rows need no look at their columns. */
-        if (cut[m].cols.at != NULL && cut[m].cols.n == cut[m].tensor->dims[0])
-            cut[m].cols = (struct kept){0};
+        cut[0] = (struct cut){.tensor = parent_head(source->parent)};
     }
     return 0;
 }
@@ -247,8 +310,9 @@ void variant_cuts_fini(struct variant_cuts *cuts)
     memset(cuts, 0, sizeof *cuts);
 }
 
-int variant_build(const struct variant_source *source, const struct variant_key *key,
-                  struct variant *layout, uint8_t *out, struct err *err)
+/* `wider` NULL: from the parent alone. */
+static int build(const struct variant_source *source, const struct variant_key *key,
+                 const struct variant *wider, struct variant *layout, uint8_t *out, struct err *err)
 {
     struct variant_cuts cuts;
     double error = 0, whole = 0;
@@ -257,11 +321,27 @@ int variant_build(const struct variant_source *source, const struct variant_key 
     if (variant_cuts_init(&cuts, source, key, err) != 0)
         return -1;
     memset(out, 0, layout->n_bytes);
-    for (uint32_t m = 0; m < cuts.n && status == 0; m++)
+    for (uint32_t m = 0; m < cuts.n && status == 0; m++) {
+        if (wider != NULL)
+            cuts.cut[m].packed = wider->data + wider->matrix[m].offset;
         status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, &error,
                            &whole, err);
+    }
     if (status == 0)
         layout->error = whole > 0 ? error / whole : 0.0;
     variant_cuts_fini(&cuts);
     return status;
+}
+
+int variant_build(const struct variant_source *source, const struct variant_key *key,
+                  struct variant *layout, uint8_t *out, struct err *err)
+{
+    return build(source, key, NULL, layout, out, err);
+}
+
+int variant_shorten(const struct variant_source *source, const struct variant_key *key,
+                    const struct variant *whole, struct variant *layout, uint8_t *out,
+                    struct err *err)
+{
+    return build(source, key, whole, layout, out, err);
 }

@@ -5,10 +5,20 @@
  * deterministic.
  *
  * What stays is named by keep_order.h and keeps the parent's layout; how a matrix is cut is told in
- * cut.h.  In short: where a unit gets narrower, qkv and gate/up lose rows, and those that stay are
- * the parent's; o and down lose columns, and those that stay are solved anew for what went, so they
- * are other weights than the parent's even in its own format.  A matrix that keeps its shape and
- * its format is the parent's byte for byte. */
+ * cut.h.  In short, where pruning comes before quantizing (compress_order.h): where a unit gets
+ * narrower, qkv and gate/up lose rows, and those that stay are the parent's; o and down lose
+ * columns, and those that stay are solved anew for what went, so they are other weights than the
+ * parent's even in its own format.  A matrix that keeps its shape and its format is the parent's
+ * byte for byte.
+ *
+ * Where quantizing comes first, rows and columns stand in the keep order itself, best first, at
+ * full width too: groups as wholes, in each its query heads, then the positions of a head as they
+ * were. q, k, v and o agree about it, and so do gate, up and down, so that the unit computes what
+ * it did (RoPE turns inside heads).  o and down are quantized once, with error feedback from the
+ * best column to the worst, as wide as their format fits; a narrower one is the beginning of those
+ * rows. Rows of the other parts are quantized each for itself: theirs are the same bytes at every
+ * width. Blocks may span query heads, so those of a group that go are left out before o is
+ * quantized; even then nothing is solved anew. */
 #ifndef KERF_VARIANT_H
 #define KERF_VARIANT_H
 
@@ -16,6 +26,7 @@
 #include "evaluator/compression/cut.h"
 #include "evaluator/compression/keep_order.h"
 #include "evaluator/parent.h"
+#include "space/compress_order.h"
 
 enum part { PART_QKV, PART_O, PART_GATE_UP, PART_DOWN, PART_EMBD, PART_HEAD, N_PARTS };
 
@@ -50,9 +61,11 @@ struct variant_source {
     const struct calibration *calibration;
     const struct keep_order *order;
     struct hash256 identity; /* parent, calibration and order */
+    enum compress_order compress_order;
 };
 
-/* Fills the identity too, from the order and the calibration, which knows whose it is. */
+/* Fills the identity too, from the order and the calibration, which knows whose it is.  Prunes,
+ * then quantizes, until told otherwise. */
 void variant_source_init(struct variant_source *source, const struct parent *parent,
                          const struct calibration *calibration, const struct keep_order *order);
 
@@ -81,6 +94,15 @@ void variant_cuts_fini(struct variant_cuts *cuts); /* a zeroed struct is fine */
  * time. */
 int variant_build(const struct variant_source *source, const struct variant_key *key,
                   struct variant *layout, uint8_t *out, struct err *err);
+
+/* Whether the key's bytes are the beginnings of the rows of another variant, which is then *whole:
+ * o and down, where quantizing comes first and a wider one fits the format. */
+bool variant_is_shortened(const struct variant_source *source, const struct variant_key *key,
+                          struct variant_key *whole);
+/* As variant_build, the same bytes, from that variant: nothing is quantized. */
+int variant_shorten(const struct variant_source *source, const struct variant_key *key,
+                    const struct variant *whole, struct variant *layout, uint8_t *out,
+                    struct err *err);
 
 /* 128-bit name under which the bytes are kept. */
 struct id128 variant_id(const struct variant_source *source, const struct variant_key *key);

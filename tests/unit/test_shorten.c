@@ -1,0 +1,222 @@
+/* Quantizing before pruning: a narrow variant is the beginning of a wide one, and the matrices of a
+ * unit agree about the order in which their rows and columns stand. */
+#include "evaluator/compression/obs.h"
+#include "evaluator/compression/stitch.h"
+#include "space/base/log.h"
+#include "tests/compression_fixture.h"
+#include "tests/tap.h"
+
+static const struct geometry wide = {.n_layers = 2,
+                                     .d_model = 256,
+                                     .n_heads = 16,
+                                     .n_kv_heads = 4,
+                                     .head_dim = 32,
+                                     .d_ff = 544,
+                                     .n_vocab = 270,
+                                     .n_ctx = 128,
+                                     .rms_eps = 1e-5F,
+                                     .rope_base = 10000.0F};
+
+enum { N = 24 };
+
+static struct bench bench;
+static struct variant_source source; /* bench.source, quantized first */
+
+struct built {
+    struct variant v;
+    uint8_t *bytes;
+};
+
+static struct built build(const struct variant_key *key)
+{
+    struct built out;
+    struct err err;
+
+    variant_layout(&wide, key, &out.v);
+    out.bytes = malloc(out.v.n_bytes);
+    bench_demand(variant_build(&source, key, &out.v, out.bytes, &err) == 0, &err);
+    out.v.data = out.bytes;
+    return out;
+}
+
+/* Rows of `narrow` that are not the beginnings of the same rows of `whole`. */
+static size_t count_strangers(const struct built *narrow, const struct built *whole, uint32_t m)
+{
+    size_t n_rows = narrow->v.matrix[m].n_out, wrong = 0;
+    size_t bytes = narrow->v.matrix[m].n_bytes / n_rows;
+    size_t stride = whole->v.matrix[m].n_bytes / whole->v.matrix[m].n_out;
+
+    for (size_t r = 0; r < n_rows; r++)
+        wrong += memcmp(narrow->bytes + narrow->v.matrix[m].offset + r * bytes,
+                        whole->bytes + whole->v.matrix[m].offset + r * stride, bytes) != 0;
+    return wrong;
+}
+
+static void check_beginnings(void)
+{
+    static const struct {
+        enum part part;
+        uint32_t kept, heads, whole; /* what the format fits at most */
+        enum format format;
+        const char *title;
+    } cases[] = {
+        {PART_DOWN, 256, 0, 512, FORMAT_Q2_K, "down in Q2_K, 256 of 512 channels"},
+        {PART_DOWN, 256, 0, 512, FORMAT_Q4_K, "down in Q4_K"},
+        {PART_DOWN, 96, 0, 544, FORMAT_Q4_0, "down in Q4_0, 96 of 544"},
+        {PART_DOWN, 511, 0, 544, FORMAT_F16, "down in F16, 511 of 544"},
+        {PART_O, 2, 4, 4, FORMAT_Q6_K, "o in Q6_K, 2 groups of 4"},
+        {PART_O, 3, 4, 4, FORMAT_Q5_0, "o in Q5_0, 3 groups"},
+        {PART_O, 1, 3, 4, FORMAT_Q8_0, "o in Q8_0, one group of three heads"},
+        {PART_GATE_UP, 100, 0, 544, FORMAT_Q3_K, "gate and up in Q3_K, 100 of 544"},
+        {PART_QKV, 3, 4, 4, FORMAT_Q4_0, "q, k and v in Q4_0, 3 groups"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct variant_key key = {cases[i].part, 1, cases[i].kept, cases[i].heads, cases[i].format};
+        struct variant_key wider, want = key;
+        bool columns = key.part == PART_DOWN || key.part == PART_O;
+        size_t wrong = 0;
+        want.kept = cases[i].whole;
+        bool shortened = variant_is_shortened(&source, &key, &wider);
+        struct built narrow = build(&key), whole = build(&want);
+        for (uint32_t m = 0; m < narrow.v.n_matrices; m++)
+            wrong += count_strangers(&narrow, &whole, m);
+        ok(wrong == 0, "%s: the beginnings of the whole, byte for byte", cases[i].title);
+        ok(shortened == columns && (!columns || wider.kept == want.kept),
+           "and it is known of which");
+        if (columns) {
+            struct variant again;
+            struct err err;
+            uint8_t *bytes = malloc(narrow.v.n_bytes);
+            variant_layout(&wide, &key, &again);
+            bench_demand(variant_shorten(&source, &key, &whole.v, &again, bytes, &err) == 0, &err);
+            ok(memcmp(bytes, narrow.bytes, narrow.v.n_bytes) == 0 && again.error == narrow.v.error,
+               "cutting the whole gives the same bytes and error");
+            ok(narrow.v.error > whole.v.error && whole.v.error >= 0,
+               "which is larger, for columns went");
+            free(bytes);
+        }
+        free(whole.bytes);
+        free(narrow.bytes);
+    }
+}
+
+static struct model *stitch(const struct variant_source *from, struct store *store,
+                            struct genome *genome)
+{
+    struct err err;
+
+    bench_demand(genome_canonicalize(genome, &wide, &err) == 0, &err);
+    struct model *model = stitch_model(from, store, genome, &err);
+    bench_demand(model != NULL, &err);
+    return model;
+}
+
+static float *logits_of(const struct model *model)
+{
+    struct forward_options options = {64, 64};
+    float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
+    struct err err;
+
+    struct forward *forward =
+        forward_create(model, kernels_reference(), bench.team, &options, &err);
+    bench_demand(forward != NULL, &err);
+    bench_demand(forward_tokens(forward, bench.text.tokens, N, LOGITS_ALL, &err) == 0, &err);
+    memcpy(copy, forward_logits(forward), (size_t)N * wide.n_vocab * sizeof *copy);
+    forward_destroy(forward);
+    return copy;
+}
+
+/* How far apart the logits of a genome are between two sources. */
+static double distance(const struct variant_source *a, const struct variant_source *b,
+                       struct store *store, struct genome *genome)
+{
+    struct model *one = stitch(a, store, genome), *other = stitch(b, store, genome);
+    float *x = logits_of(one), *y = logits_of(other);
+    double d = 0, n = 0;
+
+    for (size_t i = 0; i < (size_t)N * wide.n_vocab; i++) {
+        d += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+        n += (double)x[i] * (double)x[i];
+    }
+    free(y);
+    free(x);
+    model_destroy(other);
+    model_destroy(one);
+    return sqrt(d / n);
+}
+
+/* What the order of rows and columns must not change: in the parent's own format nothing is
+ * rounded, so the models are those of plain selection. */
+static void check_agreement(void)
+{
+    struct keep_order *plain = malloc(sizeof *plain);
+    struct variant_source selected;
+    struct genome genome;
+    struct err err;
+    char path[512];
+
+    *plain = bench.order;
+    for (uint32_t u = 0; u < 2 * wide.n_layers; u++)
+        plain->damping[u] = OBS_PLAIN;
+    variant_source_init(&selected, bench.parent, bench.calibration, plain);
+    struct store *store = store_open(folder_path(bench.folder, "store", path), &err);
+    bench_demand(store != NULL, &err);
+
+    parent_genome(bench.parent, &genome);
+    ok(distance(&bench.source, &source, store, &genome) < 1e-5,
+       "the whole model in keep order gives the parent's logits");
+    for (uint32_t l = 0; l < 2; l++) {
+        genome.ffn[l].width = 320;
+        genome.attn[l].kv_groups = 3;
+    }
+    ok(distance(&selected, &source, store, &genome) < 1e-5,
+       "fewer groups and channels: those of plain selection");
+    genome.attn[0].heads_per_group = 2;
+    genome.attn[1].heads_per_group = 3;
+    ok(distance(&selected, &source, store, &genome) < 1e-5, "and fewer heads in the groups");
+    ok(distance(&bench.source, &source, store, &genome) > 1e-3,
+       "which solving the others anew does change");
+    store_close(store);
+    free(plain);
+}
+
+static void check_store(void)
+{
+    struct variant_key key = {PART_DOWN, 0, 256, 0, FORMAT_Q3_K}, wider;
+    struct variant v;
+    uint64_t built, found;
+    double seconds;
+    char path[512];
+    struct err err;
+
+    struct store *store = store_open(folder_path(bench.folder, "shorten", path), &err);
+    struct built fresh = build(&key);
+    ok(store_get(store, &source, &key, &v, &err) == 0 && v.error == fresh.v.error &&
+           memcmp(v.data, fresh.bytes, fresh.v.n_bytes) == 0,
+       "a store cuts what variant_build builds");
+    variant_is_shortened(&source, &key, &wider);
+    store_get(store, &source, &wider, &v, &err);
+    store_counts(store, &built, &found, &seconds);
+    ok(built == 2, "and has kept the whole for the next width");
+    ok(store_get(store, &bench.source, &key, &v, &err) == 0 &&
+           memcmp(v.data, fresh.bytes, fresh.v.n_bytes) != 0,
+       "the other order has other bytes in the same store");
+    ok(!id128_equal(variant_id(&source, &key), variant_id(&bench.source, &key)),
+       "under another name");
+    store_close(store);
+    free(fresh.bytes);
+}
+
+int main(void)
+{
+    log_setup(LOG_ERROR, -1);
+    bench_open(&bench, &wide, FORMAT_BF16, 57);
+    source = bench.source;
+    source.compress_order = COMPRESS_QUANTIZE_PRUNE;
+    check_beginnings();
+    check_agreement();
+    check_store();
+    bench_close(&bench);
+    return tap_done();
+}
