@@ -27,9 +27,12 @@ int exporter_open(struct exporter *exporter, const struct reading *reading, stru
     exporter->reading = reading;
     if (check_parent(study, err) != 0)
         return -1;
-    return workshop_open(&exporter->shop, study->model, &study->parent,
-                         study_path(study, "tables/calibration.bin", calibration),
-                         scratch_path(study, "store", store), err);
+    if (workshop_open(&exporter->shop, study->model, &study->parent,
+                      study_path(study, "tables/calibration.bin", calibration),
+                      scratch_path(study, "store", store), err) != 0)
+        return -1;
+    exporter->shop.source.compress_order = study->compress_order;
+    return 0;
 }
 
 void exporter_close(struct exporter *exporter)

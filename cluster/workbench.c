@@ -95,6 +95,7 @@ int workbench_open_tables(struct workbench *bench, struct err *err)
     if (workshop_open(&bench->shop, study->model, &study->parent,
                       study_path(study, TABLE_CALIBRATION, path), bench->place->store, err) != 0)
         return -1;
+    bench->shop.source.compress_order = study->compress_order;
     bench->states = parent_states_open(study_path(study, TABLE_STATES, path), &study->parent,
                                        &bench->heldout, err);
     if (bench->states == NULL)

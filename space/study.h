@@ -7,6 +7,7 @@
 #define KERF_STUDY_H
 
 #include "space/base/hash.h"
+#include "space/compress_order.h"
 #include "space/space.h"
 #include "space/workload.h"
 
@@ -21,6 +22,7 @@ struct study {
     struct geometry geometry;   /* of the parent; zero until resolved */
 
     struct space_limits limits;
+    enum compress_order compress_order;
 
     /* Files are known by the hash of their content; the paths may change.  Zero until resolved. */
     char calibration[STUDY_PATH_MAX]; /* text file */

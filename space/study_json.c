@@ -42,6 +42,8 @@ const struct study_field study_fields[] = {
     {"/space/types", KIND_FORMATS, 0, AT(limits.types), AT(limits.n_types), 0, 0, "a list of formats, such as [\"Q2_K\", \"Q4_K\", \"Q8_0\"]"},
     {"/space/embedding", KIND_FORMATS, 0, AT(limits.embd_types), AT(limits.n_embd_types), 0, 0, "a list of formats, such as [\"Q4_K\", \"Q8_0\"]"},
 
+    {"/compression/order", KIND_ORDER, 0, AT(compress_order), 0, 0, 0, "\"prune-quantize\" or \"quantize-prune\""},
+
     {"/quality/calibration/file", KIND_PATH, REQUIRED | FREE, AT(calibration), 0, 0, 0, "the path of a text file"},
     {"/quality/calibration/sha256", KIND_HASH, KERFS, AT(calibration_hash), 0, 0, 0, "64 hexadecimal digits"},
     {"/quality/calibration/tokens", KIND_COUNT, 0, AT(calibration_tokens), 0, 1, 0x1p40, TOKENS},
@@ -166,6 +168,8 @@ static cJSON *give_value(const struct study *study, const struct study_field *fi
         return cJSON_CreateString(value);
     case KIND_PROFILE:
         return cJSON_CreateString(profile_name(*(const enum profile *)value));
+    case KIND_ORDER:
+        return cJSON_CreateString(compress_order_name(*(const enum compress_order *)value));
     case KIND_ROTATION:
         return cJSON_CreateString(rotation_name(*(const enum rotation *)value));
     case KIND_COUNT:

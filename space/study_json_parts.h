@@ -23,6 +23,7 @@ enum study_kind {
     KIND_KV_GROUPS, /* limits.kv_groups */
     KIND_HIDDEN,    /* limits.hidden */
     KIND_ROTATION,  /* enum rotation */
+    KIND_ORDER,     /* enum compress_order */
     KIND_DROP,      /* limits.drop_attn, limits.drop_ffn */
     KIND_WORKLOADS, /* decode, prefill */
     KIND_HASH,      /* struct hash256 */
@@ -46,7 +47,7 @@ struct study_field {
     const char *expected;
 };
 
-#define STUDY_N_FIELDS 45
+#define STUDY_N_FIELDS 46
 extern const struct study_field study_fields[STUDY_N_FIELDS];
 
 /* Where a field lies in a study. */

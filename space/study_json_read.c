@@ -274,6 +274,12 @@ static enum verdict take_word(const struct reading *r, const cJSON *node, void *
         *(enum rotation *)value = rotation;
         return rotation == N_ROTATIONS ? UNFIT : TAKEN;
     }
+    if (r->field->kind == KIND_ORDER) {
+        enum compress_order order = compress_order_parse(node->valuestring);
+
+        *(enum compress_order *)value = order;
+        return order == N_COMPRESS_ORDERS ? UNFIT : TAKEN;
+    }
     if (strlen(node->valuestring) >= sizeof r->study->separator)
         return UNFIT;
     strcpy(value, node->valuestring);
@@ -293,6 +299,7 @@ static enum verdict take_value(const struct reading *r, const cJSON *node)
     case KIND_TEXT:
     case KIND_PROFILE:
     case KIND_ROTATION:
+    case KIND_ORDER:
         return take_word(r, node, value);
     case KIND_COUNT:
         return take_count(r->field, node, value);

@@ -151,7 +151,10 @@ static void put_space(FILE *out, enum profile profile)
           "    // Narrowest FFN as a share of the parent's.  \"grid\": 256 beside it would set the\n"
           "    // step between widths; left out: the widest that the parent's shape allows.\n"
           "    \"ffn\": {\"min\": 0.25}\n"
-          "  },\n\n",
+          "  },\n\n"
+          "  // \"quantize-prune\" quantizes a matrix once and cuts it short; by default the weights\n"
+          "  // that stay are solved anew for those that went, and then quantized.\n"
+          "  // \"compression\": {\"order\": \"prune-quantize\"},\n\n",
           out);
 }
 /* clang-format on */

@@ -61,7 +61,7 @@ static const char config[] =
     "    \"ffn\": {\"grid\": 256, \"min\": 0.5},\n"
     "    \"kv_groups\": [4, 2], \"hidden\": [1, 0.75], \"rotation\": \"hadamard\",\n"
     "    \"types\": [\"Q4_K\", \"Q2_K\"],\n"
-    "    \"embedding\": [\"Q8_0\"]},\n"
+    "    \"embedding\": [\"Q8_0\"]}, \"compression\": {\"order\": \"quantize-prune\"},\n"
     "  \"quality\": {\n"
     "    \"calibration\": {\"file\": \"../c.txt\", \"tokens\": \"16Ki\"},\n"
     "    \"heldout\": {\"file\": \"../h.txt\"},\n"
@@ -115,9 +115,10 @@ static void test_read(void)
     ok(s.limits.profile == PROFILE_GGUF_HETERO && s.limits.min_layers == 4 &&
            s.limits.ffn_grid == 256 && s.limits.min_ffn == 0.5 && s.limits.n_kv_groups == 2 &&
            s.limits.kv_groups[0] == 4 && s.limits.n_hidden == 2 && s.limits.hidden[1] == 0.75 &&
-           s.limits.rotation == ROTATION_HADAMARD && s.limits.n_types == 2 &&
-           s.limits.types[0] == FORMAT_Q4_K && s.limits.n_embd_types == 1 &&
-           s.limits.embd_types[0] == FORMAT_Q8_0 && s.limits.drop_attn && s.limits.drop_ffn,
+           s.limits.rotation == ROTATION_HADAMARD && s.compress_order == COMPRESS_QUANTIZE_PRUNE &&
+           s.limits.n_types == 2 && s.limits.types[0] == FORMAT_Q4_K &&
+           s.limits.n_embd_types == 1 && s.limits.embd_types[0] == FORMAT_Q8_0 &&
+           s.limits.drop_attn && s.limits.drop_ffn,
        "the limits of the space are read");
     ok(s.calibration_tokens == 16384 && s.search_tokens == 2048 && s.final_tokens == 8192 &&
            s.sensitivity_tokens == 1024 && s.sequence == 256 && s.task_items == 50 &&
@@ -172,6 +173,8 @@ static void test_bad_config(void)
         {"[1, 0.75]", "[1, 1.5]", ":7:26: /space/hidden", "shares"},
         {"[1, 0.75]", "[]", "/space/hidden", "at most 8"},
         {"\"hadamard\"", "\"pca\"", "/space/rotation", "\"hadamard\""},
+        {"quantize-prune", "quantise", "/compression/order", "\"prune-quantize\""},
+        {"\"order\"", "\"ordr\"", "/compression", "order"},
         {"\"time\": \"10min\"", "\"time\": 10", "/search/time", "unit"},
         {"\"time\": \"10min\"", "\"time\": \"10\"", "/search/time", "unit"},
         {"\"time\": \"10min\"", "\"time\": \"10mins\"", "/search/time", "min"},
@@ -309,6 +312,8 @@ static void test_freeze(void)
         {"gguf-hetero", "native", "/target/profile", "gguf-hetero", "native"},
         {"\"population\": 16", "\"population\": 32", "/search/population", "was 16", "now 32"},
         {"\"seed\": 7", "\"seed\": 8", "/search/seed", "was 7", "now 8"},
+        {"quantize-prune", "prune-quantize", "/compression/order", "quantize-prune",
+         "prune-quantize"},
         {"tg32@b1", "tg64@b1", "/latency/workloads", "tg32@b1", "tg64@b1"},
         {"[\"attn\", \"ffn\"]", "[\"ffn\"]", "/space/drop", "attn", "is now [\"ffn\"]"},
         {"\"tokens\": \"8Ki\"", "\"tokens\": \"16Ki\"", "/quality/final/tokens", "8192", "16384"},
@@ -329,12 +334,12 @@ static void test_freeze(void)
     first = read_text("study.resolved.json");
     ok(study_read_resolved(&back, dir, &err) == 0 && back.limits.n_types == 2 &&
            back.limits.types[0] == FORMAT_Q2_K && back.limits.types[1] == FORMAT_Q4_K &&
-           back.limits.hidden[0] == 0.75 && back.limits.rotation == ROTATION_HADAMARD &&
-           back.limits.kv_groups[0] == 2 && back.limits.ffn_grid == 256 && back.threads == 2 &&
-           back.geometry.d_ff == 1024 && back.geometry.rms_eps == s.geometry.rms_eps &&
-           back.geometry.tied && memcmp(&back.parent, &parent, sizeof parent) == 0 &&
-           back.time_s == 600.0 && strcmp(back.heldout, s.heldout) == 0 &&
-           workload_equal(&back.decode, &s.decode),
+           back.compress_order == COMPRESS_QUANTIZE_PRUNE && back.limits.hidden[0] == 0.75 &&
+           back.limits.rotation == ROTATION_HADAMARD && back.limits.kv_groups[0] == 2 &&
+           back.limits.ffn_grid == 256 && back.threads == 2 && back.geometry.d_ff == 1024 &&
+           back.geometry.rms_eps == s.geometry.rms_eps && back.geometry.tied &&
+           memcmp(&back.parent, &parent, sizeof parent) == 0 && back.time_s == 600.0 &&
+           strcmp(back.heldout, s.heldout) == 0 && workload_equal(&back.decode, &s.decode),
        "what was frozen is read back");
     back.time_s = 1;
     back.evals = 1;
