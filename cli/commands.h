@@ -11,6 +11,7 @@ extern const struct command cmd_front;
 extern const struct command cmd_init;
 extern const struct command cmd_model;
 extern const struct command cmd_peer;
+extern const struct command cmd_probe;
 extern const struct command cmd_query;
 extern const struct command cmd_search;
 extern const struct command cmd_show;

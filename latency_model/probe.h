@@ -20,7 +20,7 @@
 struct err;
 struct rng;
 
-#define PROBE_MAX_ROUNDS 256
+#define PROBE_MAX_ROUNDS 1000
 #define PROBE_MAX_ITEMS  16
 
 /* What is timed.  `prepare` (may be NULL) runs untimed before each `run`. */

@@ -248,6 +248,21 @@ wait "$slow"
 is $? 75 "stopped, it leaves with 75"
 [ ! -e "$study/peer.tmp" ] && [ -z "$(pids_like '*/bench *')" ]
 check $? "without files and without processes"
+# --- timing by hand ---
+
+run "$KERF" probe @best -C "$study" -w tg8@b1,tg4@c16@b1,pp16@b1 --rounds 12 -o json
+is "$status" 0 "probe of a member" || said
+is "$(printf '%s\n' "$out" | json 'workloads[].workload' | paste -sd ' ')" "tg8@b1 tg4@c16@b1 pp16@b1" \
+    "on the workloads that were asked for"
+at_least "$(printf '%s\n' "$out" | json 'workloads[0].samples_ms.#')" 1 "with its raw samples"
+run "$KERF" probe "$data/tiny.gguf" --rounds 8 -w tg8@b1 --threads 1
+is "$status" 0 "probe of a file" || said
+like "$out" 'ratio to the same model in the same rounds' "against itself"
+fails 2 "--workloads: .*tg128@b1" "a workload that is none" "$KERF" probe @best -C "$study" -w tg8@9
+fails 2 "--workloads: 999999 positions, the model's context has" "a prompt beyond the context" \
+    "$KERF" probe @best -C "$study" -w pp999999@b1
+fails 66 'none.gguf' "a file that is not there" "$KERF" probe "$folder/none.gguf"
+
 # --- the latency model of what was measured ---
 
 fails 66 'no latency model yet; run kerf model fit first' "no latency model before the fit" \

@@ -1,0 +1,114 @@
+#include "latency_model/stand.h"
+
+#include "latency_model/workload_run.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENERGY_NS 1000000000 /* counters tick every millisecond or so */
+
+int stand_open(struct stand *stand, uint32_t n_threads, struct err *err)
+{
+    *stand = (struct stand){.kernels = kernels_select()};
+    stand->machine = machine_load(err);
+    if (stand->machine == NULL)
+        return -1;
+    stand->n_threads = n_threads > 0 ? n_threads : machine_n_cores(stand->machine);
+    stand->cpu = calloc(stand->n_threads, sizeof *stand->cpu);
+    if (stand->cpu == NULL)
+        err_set(err, ERR_MEMORY, "probe: out of memory");
+    else if (machine_plan(stand->machine, 0, 1, stand->n_threads, stand->cpu, err) == 0) {
+        struct machine_place place = {.machine = stand->machine, .cpu = stand->cpu};
+        machine_device_class(stand->machine, stand->n_threads, stand->kernels->name,
+                             &stand->device);
+        stand->team = team_create(stand->n_threads, machine_place_member, &place, err);
+        stand->quiet = stand->team != NULL ? quiet_open(err) : NULL;
+    }
+    if (stand->quiet != NULL)
+        return 0;
+    stand_close(stand);
+    return -1;
+}
+
+void stand_close(struct stand *stand)
+{
+    quiet_close(stand->quiet);
+    team_destroy(stand->team);
+    free(stand->cpu);
+    machine_destroy(stand->machine);
+    memset(stand, 0, sizeof *stand);
+}
+
+static struct forward *make_forward(struct stand *stand, const struct model *model,
+                                    const struct workload *workload, struct err *err)
+{
+    uint32_t n_ctx = workload->context + workload->n_tokens;
+    /* Contexts are filled in batches of 64, prompts come at once. */
+    uint32_t n_batch = workload->kind == WORKLOAD_PREFILL ? workload->n_tokens : 1;
+    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_batch > 64 ? n_batch : 64};
+
+    return forward_create(model, stand->kernels, stand->team, &options, err);
+}
+
+int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
+                const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
+                struct err *err)
+{
+    struct forward *reference = make_forward(stand, pair->reference, workload, err);
+    struct forward *candidate =
+        reference != NULL ? make_forward(stand, pair->candidate, workload, err) : NULL;
+    int status = -1;
+
+    if (candidate != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
+        uint32_t n_vocab = pair->reference->geometry.n_vocab;
+        struct workload_run run[2] = {{reference, pair->tokens, *workload, n_vocab},
+                                      {candidate, pair->tokens, *workload, n_vocab}};
+        struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
+        status = probe_run(items, 2, plan, stand->cpu[0], rng, results, err);
+        quiet_probe_end(stand->quiet);
+    }
+    forward_destroy(candidate);
+    forward_destroy(reference);
+    return status;
+}
+
+/* The item again and again for a second; *n_runs may be 0 on an error. */
+static int run_a_while(const struct probe_item *item, struct energy *energy, double *joules,
+                       struct err *err)
+{
+    int64_t end = clock_now_ns() + ENERGY_NS;
+    uint64_t n_runs = 0;
+
+    *joules = NAN;
+    if (!energy_begin(energy, ENERGY_SYSTEM))
+        return 0;
+    do {
+        if ((item->prepare != NULL && item->prepare(item->arg, err) != 0) ||
+            item->run(item->arg, err) != 0)
+            return -1;
+        n_runs++;
+    } while (clock_now_ns() < end);
+    *joules = energy_joules(energy) / ((double)n_runs * item->n_units);
+    return 0;
+}
+
+int stand_energy(struct stand *stand, const struct stand_pair *pair,
+                 const struct workload *workload, double *joules, struct err *err)
+{
+    struct forward *forward = make_forward(stand, pair->candidate, workload, err);
+    struct energy energy;
+    int status = -1;
+
+    if (forward != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
+        struct workload_run run = {forward, pair->tokens, *workload,
+                                   pair->candidate->geometry.n_vocab};
+        struct probe_item item = workload_run_item(&run);
+        status = run_a_while(&item, &energy, joules, err);
+        quiet_probe_end(stand->quiet);
+    }
+    forward_destroy(forward);
+    return status;
+}
