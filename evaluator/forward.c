@@ -47,6 +47,9 @@ static void plan_scratch(struct forward *f, struct plan *plan, struct scratch *s
     s->packed[KIND_Q8_32] = plan_take(plan, 1, packed_bytes(FORMAT_Q8_0, widest), 1);
     s->packed[KIND_Q8_K] = plan_take(plan, 1, packed_bytes(FORMAT_Q4_K, widest), 1);
     s->scores = plan_take(plan, QUERY_BLOCK, f->score_stride, sizeof(float));
+    if (format_fits(FORMAT_Q8_0, f->model->geometry.head_dim))
+        s->queries =
+            plan_take(plan, QUERY_BLOCK, packed_bytes(FORMAT_Q8_0, f->model->geometry.head_dim), 1);
 }
 
 static void plan_buffers(struct forward *f, struct plan *plan)
@@ -55,7 +58,8 @@ static void plan_buffers(struct forward *f, struct plan *plan)
     size_t n_q = (size_t)g->n_heads * g->head_dim, n_kv = (size_t)g->n_kv_heads * g->head_dim;
     size_t widest = larger(larger(g->d_model, n_q), g->d_ff), n = f->n_batch;
 
-    f->cache = plan_take(plan, g->n_layers, attention_cache_bytes(f), 1);
+    attention_size_cache(f);
+    f->cache = plan_take(plan, g->n_layers, f->layer_room, 1);
     f->rope = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
     f->rope_q = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
     f->hidden = plan_take(plan, n, g->d_model, sizeof(float));
@@ -115,9 +119,11 @@ struct forward *forward_create(const struct model *model, const struct kernels *
                                struct err *err)
 {
     assert(options->n_ctx >= 1 && options->n_batch >= 1);
-    if (model->kv != FORMAT_F16 && model->kv != FORMAT_F32) {
-        err_set(err, ERR_CONFIG, "KV cache in %s: this version keeps it in F16 or F32",
-                format_name(model->kv));
+    if (!attention_can_cache(model)) {
+        err_set(err, ERR_CONFIG,
+                "a KV cache in %s does not fit heads of %u; F16 fits all, Q8_0 and Q4_0 multiples "
+                "of 32",
+                format_name(model->kv), model->geometry.head_dim);
         return NULL;
     }
     struct forward *f = calloc(1, sizeof *f);
@@ -156,9 +162,11 @@ void forward_set_model(struct forward *f, const struct model *model)
     /* Same parent: everything was sized for its geometry. */
     assert(a->n_layers == b->n_layers && a->d_model == b->d_model && a->n_heads == b->n_heads &&
            a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim && a->d_ff == b->d_ff &&
-           a->n_vocab == b->n_vocab && a->rope_base == b->rope_base && f->model->kv == model->kv);
+           a->n_vocab == b->n_vocab && a->rope_base == b->rope_base);
+    assert(attention_can_cache(model) && (f->model->kv == model->kv || model->kv != FORMAT_F32));
     (void)a, (void)b;
     f->model = model;
+    attention_lay_out_cache(f);
     forward_reset(f);
 }
 

@@ -5,9 +5,9 @@
  * cut into batches beyond float rounding, and are bit-identical for a fixed thread count, kernel
  * set and batch cut.  All memory is one arena sized at creation:
  *
- *   | kv cache: layers x 2 x groups*hd x n_ctx (f16) | rope angles | batch buffers: hidden, normed,
+ *   | kv cache: layers x 2 x groups*hd x n_ctx | rope angles | batch buffers: hidden, normed,
  *     q, k, v, attention out, gate, up, sum, logits [n_batch][...] | packed activations | for each
- *     member: one packed token, scores [32][n_ctx] |
+ *     member: one packed token, scores [32][n_ctx], packed queries [32][hd] |
  *
  * Residual stream h[n_tokens][d_model] is float32.  Biases (model.h) are added with the output of o
  * or down; those of units that are not there with the output of the unit before them.  Angles of
@@ -28,14 +28,15 @@ struct forward_options {
     uint32_t n_batch; /* most tokens in one call */
 };
 
-/* `model`, `kernels` and `team` are borrowed.  ERR_CONFIG for a KV cache format other than F16 and
- * F32. */
+/* `model`, `kernels` and `team` are borrowed.  ERR_CONFIG for a KV cache format that heads of this
+ * size cannot be kept in. */
 struct forward *forward_create(const struct model *model, const struct kernels *kernels,
                                struct team *team, const struct forward_options *options,
                                struct err *err);
 void forward_destroy(struct forward *forward); /* NULL is fine */
 
-/* Change the model under the same buffers (same parent geometry and KV format). Resets. */
+/* Change the model under the same buffers: same parent geometry, any KV format that fits the heads
+ * (F32 only where the first model had it: there is room for F16).  Resets. */
 void forward_set_model(struct forward *forward, const struct model *model);
 
 /* What it was made with. */

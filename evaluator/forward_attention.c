@@ -1,67 +1,84 @@
 /* forward_attention.c - queries, keys and values of a layer, their cache, and attention over it.
  *
- * Both products of attention are products with rows of the cache, so they run on the kernels that
- * also multiply weights of the cache's format: scores = K q, out = V' p.  Query head h uses KV
- * group h / (heads / groups).  Prefill goes by blocks of queries; a block's scores against all keys
- * so far are kept whole ([QUERY_BLOCK][n_ctx] a member), so memory does not grow with the square of
- * the context and the softmax needs no second look. */
+ * Scores are products of queries with rows of the cache, so they run on the kernels that also
+ * multiply weights of the cache's format: keys in blocks meet queries in 8 bits, as llama.cpp does
+ * it, float keys float queries.  The output mixes rows of values with the scores as weights; both
+ * kinds of row are written as tokens come.  Query head h uses KV group h / (heads / groups).
+ * Prefill goes by blocks of queries; a block's scores against all keys so far are kept whole
+ * ([QUERY_BLOCK][n_ctx] a member), so memory does not grow with the square of the context and the
+ * softmax needs no second look. */
 #include "evaluator/forward_parts.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* What a member takes of a layer's rows: all of some groups, or any pieces of 16. */
+/* What a member takes of a layer's rows: all of some groups, or any pieces of row_grain. */
 struct qkv_share {
     struct span q, k, v;
     bool own_groups; /* whole groups: attention needs no other member's work */
     struct span heads;
 };
 
-size_t attention_cache_bytes(struct forward *f)
+bool attention_can_cache(const struct model *model)
 {
-    const struct geometry *g = &f->model->geometry;
-    size_t value_bytes = format_block_bytes(f->model->kv);
-    size_t groups_dim = (size_t)g->n_kv_heads * g->head_dim;
-
-    /* Rows begin on cache lines; the one line more keeps their distance off powers of two, where
-     * rows would compete for the same places of the cache. */
-    f->value_stride = (f->n_ctx + 31) / 32 * 32 + 32;
-    f->score_stride = f->value_stride;
-    f->value_offset = arena_rounded(groups_dim * f->n_ctx * value_bytes);
-    f->layer_bytes = f->value_offset + arena_rounded(groups_dim * f->value_stride * value_bytes);
-    return f->layer_bytes;
+    return format_is_cache(model->kv) && format_fits(model->kv, model->geometry.head_dim);
 }
 
-static char *cache_keys(const struct forward *f, uint32_t layer, size_t group, size_t position)
+static size_t rows_bytes(const struct forward *f, size_t row_bytes)
 {
-    size_t row_bytes = f->model->geometry.head_dim * format_block_bytes(f->model->kv);
-
-    return f->cache + layer * f->layer_bytes + (group * f->n_ctx + position) * row_bytes;
+    return arena_rounded(f->model->geometry.n_kv_heads * f->n_ctx * row_bytes);
 }
 
-/* The values of one dimension, a row over positions. */
-static char *cache_values(const struct forward *f, uint32_t layer, size_t group, size_t dim)
+void attention_size_cache(struct forward *f)
 {
-    size_t row_bytes = f->value_stride * format_block_bytes(f->model->kv);
+    size_t head_dim = f->model->geometry.head_dim;
 
-    return f->cache + layer * f->layer_bytes + f->value_offset +
-           (group * f->model->geometry.head_dim + dim) * row_bytes;
+    /* Score rows begin on cache lines; the one line more keeps their distance off powers of two,
+     * where rows would compete for the same places of the cache. */
+    f->score_stride = (f->n_ctx + 31) / 32 * 32 + 32;
+    attention_lay_out_cache(f);
+    f->layer_room = 2 * rows_bytes(f, f->row_bytes);
+    if (f->layer_room < 2 * rows_bytes(f, format_row_bytes(FORMAT_F16, head_dim)))
+        f->layer_room = 2 * rows_bytes(f, format_row_bytes(FORMAT_F16, head_dim));
+}
+
+void attention_lay_out_cache(struct forward *f)
+{
+    f->row_bytes = format_row_bytes(f->model->kv, f->model->geometry.head_dim);
+}
+
+enum cache_half { CACHE_KEYS, CACHE_VALUES };
+
+/* The row of one position. */
+static char *cache_row(const struct forward *f, uint32_t layer, enum cache_half half, size_t group,
+                       size_t position)
+{
+    size_t begin = half == CACHE_KEYS ? 0 : rows_bytes(f, f->row_bytes);
+
+    return f->cache + layer * f->layer_room + begin + (group * f->n_ctx + position) * f->row_bytes;
 }
 
 /* ---- projections ---------------------------------------------------------------------------- */
 
-/* The part of `whole` units [begin, end) that lies in a matrix beginning at unit `at`. */
-static struct span rows_of_units(struct span units, size_t at, size_t n_rows)
+/* Rows that a member takes at a time: whole blocks of the cache. */
+static size_t row_grain(enum format kv)
 {
-    size_t n_units = (n_rows + ROW_GRAIN - 1) / ROW_GRAIN;
+    return format_block(kv) > ROW_GRAIN ? format_block(kv) : ROW_GRAIN;
+}
+
+/* The part of the units [begin, end), `grain` rows each, that lies in a matrix beginning at unit
+ * `at`. */
+static struct span rows_of_units(struct span units, size_t grain, size_t at, size_t n_rows)
+{
+    size_t n_units = (n_rows + grain - 1) / grain;
     size_t begin = units.begin > at ? units.begin - at : 0;
     size_t end = units.end > at ? units.end - at : 0;
     struct span rows;
 
     begin = begin < n_units ? begin : n_units;
     end = end < n_units ? end : n_units;
-    rows.begin = begin * ROW_GRAIN < n_rows ? begin * ROW_GRAIN : n_rows;
-    rows.end = end * ROW_GRAIN < n_rows ? end * ROW_GRAIN : n_rows;
+    rows.begin = begin * grain < n_rows ? begin * grain : n_rows;
+    rows.end = end * grain < n_rows ? end * grain : n_rows;
     return rows;
 }
 
@@ -80,12 +97,12 @@ static struct qkv_share share_of(const struct walker *walker, const struct attn_
         share.v = share.k;
         return share;
     }
-    size_t q_units = (n_q + ROW_GRAIN - 1) / ROW_GRAIN;
-    size_t kv_units = (n_kv + ROW_GRAIN - 1) / ROW_GRAIN;
+    size_t grain = row_grain(walker->pass->forward->model->kv);
+    size_t q_units = (n_q + grain - 1) / grain, kv_units = (n_kv + grain - 1) / grain;
     struct span units = walker_share(walker, q_units + 2 * kv_units, 1);
-    share.q = rows_of_units(units, 0, n_q);
-    share.k = rows_of_units(units, q_units, n_kv);
-    share.v = rows_of_units(units, q_units + kv_units, n_kv);
+    share.q = rows_of_units(units, grain, 0, n_q);
+    share.k = rows_of_units(units, grain, q_units, n_kv);
+    share.v = rows_of_units(units, grain, q_units + kv_units, n_kv);
     share.heads = walker_share(walker, unit->n_heads, 1);
     return share;
 }
@@ -102,17 +119,20 @@ static void rotate(const struct forward *f, float *x, struct span rows, const fl
     }
 }
 
-/* Values of one position, as the cache keeps them, `step` values apart. */
-static void store(enum format kv, char *to, size_t step, const float *x, size_t n)
+/* Write rows [begin, end) of one position's keys or values, x[width], to the cache; they may begin
+ * and end inside a head. */
+static void store(const struct forward *f, uint32_t layer, enum cache_half half, size_t position,
+                  struct span rows, const float *x)
 {
-    if (kv == FORMAT_F32) {
-        float *out = (float *)(void *)to;
-        for (size_t i = 0; i < n; i++)
-            out[i * step] = x[i];
-    } else {
-        uint16_t *out = (uint16_t *)(void *)to;
-        for (size_t i = 0; i < n; i++)
-            out[i * step] = kernels_f32_to_f16(x[i]);
+    enum format kv = f->model->kv;
+    size_t head_dim = f->model->geometry.head_dim, next;
+
+    for (size_t r = rows.begin; r < rows.end; r = next) {
+        size_t in_head = r % head_dim;
+        char *row = cache_row(f, layer, half, r / head_dim, position);
+        next = r - in_head + head_dim < rows.end ? r - in_head + head_dim : rows.end;
+        f->kernels->store[kv](x + r, next - r,
+                              row + in_head / format_block(kv) * format_block_bytes(kv));
     }
 }
 
@@ -132,35 +152,26 @@ static void project_keys(const struct forward *f, uint32_t layer, const struct a
                          const struct site_input *input, struct span rows, size_t n)
 {
     size_t head_dim = f->model->geometry.head_dim, width = unit->k.n_out;
-    size_t value_bytes = format_block_bytes(f->model->kv);
 
     if (rows.begin == rows.end)
         return;
     site_multiply(f, &unit->k, input, rows, n, f->k, width);
     for (size_t t = 0; t < n; t++) {
-        size_t position = f->position + t, next;
-        rotate(f, f->k + t * width, rows, f->rope + position * head_dim);
-        for (size_t r = rows.begin; r < rows.end; r = next) {
-            size_t in_head = r % head_dim;
-            next = r - in_head + head_dim < rows.end ? r - in_head + head_dim : rows.end;
-            store(f->model->kv,
-                  cache_keys(f, layer, r / head_dim, position) + in_head * value_bytes, 1,
-                  f->k + t * width + r, next - r);
-        }
+        rotate(f, f->k + t * width, rows, f->rope + (f->position + t) * head_dim);
+        store(f, layer, CACHE_KEYS, f->position + t, rows, f->k + t * width);
     }
 }
 
 static void project_values(const struct forward *f, uint32_t layer, const struct attn_unit *unit,
                            const struct site_input *input, struct span rows, size_t n)
 {
-    size_t width = unit->v.n_out, value_bytes = format_block_bytes(f->model->kv);
+    size_t width = unit->v.n_out;
 
     if (rows.begin == rows.end)
         return;
     site_multiply(f, &unit->v, input, rows, n, f->v, width);
     for (size_t t = 0; t < n; t++)
-        store(f->model->kv, cache_values(f, layer, 0, rows.begin) + (f->position + t) * value_bytes,
-              f->value_stride, f->v + t * width + rows.begin, rows.end - rows.begin);
+        store(f, layer, CACHE_VALUES, f->position + t, rows, f->v + t * width);
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */
@@ -176,25 +187,42 @@ struct look {
     size_t q_stride, out_stride;
 };
 
-static void attend(const struct forward *f, const struct scratch *scratch, const struct look *look)
+/* scores[c * score_stride + p] = query c times the key of position p. */
+static void score(const struct forward *f, const struct scratch *scratch, const struct look *look)
 {
     enum format kv = f->model->kv;
-    kernel_matmul_fn *multiply = f->kernels->matmul[kv][ACT_FLOAT];
-    size_t head_dim = f->model->geometry.head_dim, value_bytes = format_block_bytes(kv);
+    enum act_format act = act_format_of(kv);
+    size_t head_dim = f->model->geometry.head_dim;
+    const char *queries = (const char *)look->q;
+    size_t query_bytes = look->q_stride * sizeof(float);
+
+    if (act == ACT_Q8) {
+        queries = scratch->queries;
+        query_bytes = kernels_act_bytes(kv, act, head_dim);
+        for (size_t c = 0; c < look->n_cols; c++)
+            f->kernels->pack[kv][act](look->q + c * look->q_stride, head_dim,
+                                      scratch->queries + c * query_bytes);
+    }
+    f->kernels->matmul[kv][act](cache_row(f, look->layer, CACHE_KEYS, look->group, 0), f->row_bytes,
+                                look->n_keys, head_dim, queries, query_bytes, look->n_cols,
+                                scratch->scores, f->score_stride);
+}
+
+static void attend(const struct forward *f, const struct scratch *scratch, const struct look *look)
+{
     size_t stride = f->score_stride;
 
-    multiply(cache_keys(f, look->layer, look->group, 0), head_dim * value_bytes, look->n_keys,
-             head_dim, look->q, look->q_stride * sizeof(float), look->n_cols, scratch->scores,
-             stride);
+    score(f, scratch, look);
     for (size_t c = 0; c < look->n_cols; c++) {
         float *row = scratch->scores + c * stride;
         size_t seen = look->see + c * look->step;
         f->kernels->softmax(row, seen);
         memset(row + seen, 0, (look->n_keys - seen) * sizeof *row);
     }
-    multiply(cache_values(f, look->layer, look->group, 0), f->value_stride * value_bytes, head_dim,
-             look->n_keys, scratch->scores, stride * sizeof(float), look->n_cols, look->out,
-             look->out_stride);
+    f->kernels->mix[f->model->kv](cache_row(f, look->layer, CACHE_VALUES, look->group, 0),
+                                  f->row_bytes, look->n_keys, f->model->geometry.head_dim,
+                                  scratch->scores, stride, look->n_cols, look->out,
+                                  look->out_stride);
 }
 
 /* One token: the query heads of a group are the columns, so that its cache is read once. */

@@ -36,6 +36,8 @@ struct scratch {
     float *normed;             /* [widest row], one token */
     char *packed[N_ACT_KINDS]; /* one token; none for KIND_FLOAT */
     float *scores;             /* [QUERY_BLOCK][score_stride] */
+    char *queries;             /* [QUERY_BLOCK], packed to meet keys in blocks; NULL where
+                                  the head size takes none */
 };
 
 struct forward {
@@ -51,12 +53,12 @@ struct forward {
      * with the scale of the scores, 1 / sqrt(head_dim). */
     float *rope, *rope_q;
 
-    /* The KV cache of a layer: keys [group][n_ctx][head_dim], then values with positions along the
-     * rows, [group][head_dim][value_stride], so that both products of attention find what they sum
-     * over side by side.  A narrower unit uses the first groups. */
+    /* The KV cache of a layer: keys, then values, each [group][n_ctx] rows of head_dim in the
+     * model's KV format, so that one token more is one row more in any format.  A narrower unit
+     * uses the first groups. */
     char *cache;
-    size_t layer_bytes, value_offset;
-    size_t value_stride; /* positions */
+    size_t layer_room;   /* bytes that there are for a layer */
+    size_t row_bytes;    /* of one position of a group */
     size_t score_stride; /* positions */
 
     /* Batch buffers, rows of the unit's own width back to back: [n_batch][...]. */
@@ -108,8 +110,13 @@ void site_multiply(const struct forward *forward, const struct weights *w,
  * Ends without a barrier. */
 void attention_run(const struct walker *walker, uint32_t layer, const struct attn_unit *unit);
 
-/* Memory of the cache and the score rows for a model's geometry; fills sizes and strides. */
-size_t attention_cache_bytes(struct forward *forward);
+/* Whether keys and values of this model can be kept in the KV format that it asks for. */
+bool attention_can_cache(const struct model *model);
+/* Fill in the sizes that hang on the geometry and those that hang on the model's KV format; the
+ * room of a layer is that of F16, or of the model's own format where that is larger. */
+void attention_size_cache(struct forward *forward);
+/* Lay the cache out for the model's KV format, which must fit the room. */
+void attention_lay_out_cache(struct forward *forward);
 
 /* Queries that are scored at once against all keys. */
 #define QUERY_BLOCK 32

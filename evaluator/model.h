@@ -38,7 +38,7 @@ struct ffn_unit {
 
 struct model {
     struct geometry geometry; /* of the parent; units may be smaller */
-    enum format kv;           /* format of the KV cache: F16 (or F32) in this version */
+    enum format kv;           /* of the KV cache (format_is_cache), rows of head_dim */
     uint32_t n_layers;        /* of the parent; a layer may have neither unit */
     struct weights embd;      /* [n_vocab][d_model] */
     struct weights head;      /* [n_vocab][d_model] */

@@ -72,6 +72,12 @@ bool format_is_quantized(enum format format)
     return is_format(format) && rows[format].block > 1;
 }
 
+bool format_is_cache(enum format format)
+{
+    return format == FORMAT_F32 || format == FORMAT_F16 || format == FORMAT_Q8_0 ||
+           format == FORMAT_Q4_0;
+}
+
 bool format_fits(enum format format, size_t row_len)
 {
     assert(is_format(format));

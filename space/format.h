@@ -44,6 +44,9 @@ size_t format_block_bytes(enum format format);
 double format_bits(enum format format);               /* per weight: 2.625 for Q2_K */
 bool format_is_quantized(enum format format);         /* neither F32, F16 nor BF16 */
 
+/* Whether the KV cache can be kept in it: F32, F16, Q8_0 or Q4_0. */
+bool format_is_cache(enum format format);
+
 /* Whether rows of `row_len` weights can be kept in `format` (a whole number of blocks). */
 bool format_fits(enum format format, size_t row_len);
 /* The format that llama.cpp's rules put in place of one that does not fit: K-quants fall to a

@@ -58,12 +58,6 @@ static bool is_format(enum format format)
     return (int)format >= 0 && (int)format < N_FORMATS;
 }
 
-static bool is_kv_format(enum format format)
-{
-    return format == FORMAT_F16 || format == FORMAT_F32 || format == FORMAT_Q8_0 ||
-           format == FORMAT_Q4_0;
-}
-
 /* The act of a unit whose matrices are all float has no effect and is put at its first value. */
 static enum act_format unit_act(enum act_format act, enum format a, enum format b)
 {
@@ -130,7 +124,7 @@ static int check_global(const struct genome *genome, const struct geometry *g, s
         err_set(err, ERR_CONFIG, "embedding or head without a format");
         return -1;
     }
-    if (!is_kv_format(genome->kv)) {
+    if (!format_is_cache(genome->kv)) {
         err_set(err, ERR_CONFIG, "KV cache format %s, expected F16, F32, Q8_0 or Q4_0",
                 format_name(genome->kv));
         return -1;

@@ -15,16 +15,19 @@ kernel_pack_fn pack_float; /* a copy: ACT_FLOAT of every set */
 void matmul_ref_fill(struct kernels *set);
 void layer_ref_fill(struct kernels *set);
 void moments_ref_fill(struct kernels *set);
+void cache_ref_fill(struct kernels *set);
 
 /* Each part of the fast sets; to be called only where the processor has the instructions. */
 void int8_avx2_fill(struct kernels *set);
 void float_avx2_fill(struct kernels *set);
 void layer_avx2_fill(struct kernels *set);
 void moments_avx2_fill(struct kernels *set);
+void cache_avx2_fill(struct kernels *set);
 void int8_avx512_fill(struct kernels *set);
 void float_avx512_fill(struct kernels *set);
 void layer_avx512_fill(struct kernels *set);
 void moments_avx512_fill(struct kernels *set);
+void cache_avx512_fill(struct kernels *set);
 
 /* 0 when every entry of `set` reproduces `reference` on a fixed input; -1 with ERR_INTERNAL and
  * the name of the first entry that does not. */

@@ -31,6 +31,7 @@ static void build_reference(void)
     matmul_ref_fill(set);
     layer_ref_fill(set);
     moments_ref_fill(set);
+    cache_ref_fill(set);
 }
 
 const struct kernels *kernels_reference(void)
@@ -60,11 +61,13 @@ static void set_fill(enum isa isa, struct kernels *set)
         float_avx2_fill(set);
         layer_avx2_fill(set);
         moments_avx2_fill(set);
+        cache_avx2_fill(set);
     } else {
         int8_avx512_fill(set);
         float_avx512_fill(set);
         layer_avx512_fill(set);
         moments_avx512_fill(set);
+        cache_avx512_fill(set);
     }
 }
 #else

@@ -53,6 +53,19 @@ enum { MOMENTS_STRIP = 8, MOMENTS_PANEL = 24 };
 typedef void kernel_moments_fn(const double *a, const double *b, size_t n_rows, double *c,
                                size_t c_stride);
 
+/* Formats of the KV cache (format_is_cache), whose rows are the keys or values of one position.
+ *
+ * row = x[n], a whole number of blocks, rounded as ggml's reference quantizer does: its bytes for
+ * numbers.  A block with an element that is not finite becomes NaN. */
+typedef void kernel_store_fn(const float *x, size_t n, void *row);
+
+/* out[c * out_stride + i] = sum_r weights[c * weight_stride + r] * W[r][i]  for i < n_in,
+ * c < n_cols: the values of n_rows positions, mixed for n_cols queries.  Each row is read once for
+ * several columns.  As with the products, the sum may depend on the number of columns. */
+typedef void kernel_mix_fn(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,
+                           const float *weights, size_t weight_stride, size_t n_cols, float *out,
+                           size_t out_stride);
+
 struct kernels {
     enum isa isa;
     const char *name;                               /* "ref", "avx2", "avx512-vnni" */
@@ -60,6 +73,8 @@ struct kernels {
                                                        weights with ACT_Q8) */
     kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];
     kernel_unpack_fn *unpack[N_FORMATS];
+    kernel_store_fn *store[N_FORMATS]; /* NULL for what is no format of the KV cache */
+    kernel_mix_fn *mix[N_FORMATS];     /* the same */
 
     kernel_moments_fn *moments;
 

@@ -20,6 +20,8 @@ enum {
     ROWS = 19,   /* a full tile of 16 rows and a ragged rest */
     COLS = 11,   /* 8 + 2 + 1 columns */
     STRIDE = ROWS + 3,
+    MIX_IN = 96, /* of a row of the KV cache: blocks in pairs and one alone */
+    MIX_STRIDE = MIX_IN + 3,
 };
 
 /* Everything the test needs; static because it is too large for a small stack.  Sets are built
@@ -29,6 +31,7 @@ static struct bench {
     float x[COLS * N_IN];
     uint8_t packed[2][COLS * N_IN * sizeof(float)];
     float out[2][COLS * STRIDE];
+    float mixed[2][COLS * MIX_STRIDE];
     float y[2][N_IN];
     double magnitude[ROWS][N_IN]; /* of each weight before cancellation of its minimum */
 } t;
@@ -137,6 +140,48 @@ static int check_act(enum format format, enum act_format act, const struct kerne
     return 0;
 }
 
+static bool mixes_agree(enum format format, const struct kernels *set,
+                        const struct kernels *reference, size_t n_cols)
+{
+    const struct kernels *both[2] = {reference, set};
+    const float *weights = t.x; /* [COLS][N_IN], of which a column uses ROWS */
+    for (int s = 0; s < 2; s++) {
+        for (size_t i = 0; i < COLS * MIX_STRIDE; i++)
+            t.mixed[s][i] = NAN;
+        both[s]->mix[format](t.w, format_row_bytes(format, N_IN), ROWS, MIX_IN, weights, N_IN,
+                             n_cols, t.mixed[s], MIX_STRIDE);
+    }
+    for (size_t c = 0; c < COLS; c++) {
+        for (size_t i = 0; i < MIX_STRIDE; i++) {
+            double want = (double)t.mixed[0][c * MIX_STRIDE + i];
+            double got = (double)t.mixed[1][c * MIX_STRIDE + i], scale = 0;
+            if (i >= MIX_IN || c >= n_cols) {
+                if (!isnan(got))
+                    return false; /* wrote where it must not */
+                continue;
+            }
+            for (size_t r = 0; r < ROWS; r++)
+                scale += t.magnitude[r][i] * fabs((double)weights[c * N_IN + r]);
+            if (!(fabs(got - want) <= 1e-5 * scale))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Rows of a KV cache: written to the same bytes, mixed to the same sums. */
+static int check_cache(enum format format, const struct kernels *set,
+                       const struct kernels *reference, struct err *err)
+{
+    reference->store[format](t.x, N_IN, t.packed[0]);
+    set->store[format](t.x, N_IN, t.packed[1]);
+    if (memcmp(t.packed[0], t.packed[1], format_row_bytes(format, N_IN)) != 0)
+        return differs(err, "a row of the cache", format_name(format));
+    if (!mixes_agree(format, set, reference, 1) || !mixes_agree(format, set, reference, COLS))
+        return differs(err, "mixing", format_name(format));
+    return 0;
+}
+
 static int check_format(enum format format, const struct kernels *set,
                         const struct kernels *reference, struct rng *rng, struct err *err)
 {
@@ -150,7 +195,7 @@ static int check_format(enum format format, const struct kernels *set,
     for (int act = 0; act < N_ACT_FORMATS; act++)
         if (check_act(format, (enum act_format)act, set, reference, err) != 0)
             return -1;
-    return 0;
+    return format_is_cache(format) ? check_cache(format, set, reference, err) : 0;
 }
 
 /* Elementwise results: a few units in the last place of exp, one of everything else. */

@@ -1,13 +1,7 @@
 /* The forward pass against its plain double on float models, and against itself cut in other ways:
  * batches, single tokens, threads, stretches of layers. */
-#include "evaluator/forward.h"
-#include "space/base/err.h"
-#include "tests/model_fixture.h"
+#include "tests/forward_fixture.h"
 #include "tests/tap.h"
-
-#define N_TOKENS 75
-
-static struct team *teams[4]; /* of 1..3 members */
 
 /* 3 groups of 2 heads of 8; nothing is a multiple of 16. */
 static const struct geometry small = {.n_layers = 6,
@@ -48,56 +42,6 @@ static struct fixture *ragged(enum format format, enum format kv)
     fixture_attn(f, 5, 1, 2, format);
     fixture_ffn(f, 5, 1, format);
     return f;
-}
-
-static void draw_tokens(int32_t *tokens, uint32_t n, uint32_t n_vocab)
-{
-    struct rng rng = rng_make(3, 1);
-
-    for (uint32_t t = 0; t < n; t++)
-        tokens[t] = (int32_t)rng_below(&rng, n_vocab);
-}
-
-static struct forward *make(const struct model *model, const struct kernels *kernels,
-                            unsigned n_threads)
-{
-    struct forward_options options = {.n_ctx = N_TOKENS + 5, .n_batch = N_TOKENS};
-    struct err err = {0};
-    struct forward *f = forward_create(model, kernels, teams[n_threads], &options, &err);
-
-    if (f == NULL) {
-        printf("# %s\n", err.text);
-        exit(1);
-    }
-    return f;
-}
-
-/* All logits of N_TOKENS tokens in batches of `cut`, [N_TOKENS][n_vocab]. */
-static float *run(struct forward *f, const int32_t *tokens, uint32_t cut)
-{
-    uint32_t n_vocab = forward_model(f)->geometry.n_vocab;
-    float *all = malloc((size_t)N_TOKENS * n_vocab * sizeof *all);
-    struct err err = {0};
-
-    forward_reset(f);
-    for (uint32_t t = 0; t < N_TOKENS; t += cut) {
-        uint32_t n = N_TOKENS - t < cut ? N_TOKENS - t : cut;
-        if (forward_tokens(f, tokens + t, n, LOGITS_ALL, &err) != 0) {
-            printf("# %s\n", err.text);
-            exit(1);
-        }
-        memcpy(all + (size_t)t * n_vocab, forward_logits(f), (size_t)n * n_vocab * sizeof *all);
-    }
-    return all;
-}
-
-static double largest_gap(const float *a, const float *b, size_t n)
-{
-    double gap = 0;
-
-    for (size_t i = 0; i < n; i++)
-        gap = fmax(gap, fabs((double)a[i] - (double)b[i]));
-    return gap;
 }
 
 /* Logits are of order 1.  F32 throughout: what is left is the rounding of some hundred sums, far
@@ -288,7 +232,11 @@ static void test_bounds(void)
     fixture->model.kv = FORMAT_Q8_0;
     ok(forward_create(&fixture->model, kernels_reference(), teams[1], &options, &err) == NULL &&
            err.code == ERR_CONFIG,
-       "a cache in Q8_0 is refused");
+       "a cache in Q8_0 is refused where heads are no multiple of 32");
+    is_text(
+        err.text,
+        "a KV cache in Q8_0 does not fit heads of 8; F16 fits all, Q8_0 and Q4_0 multiples of 32",
+        "and what would fit is said");
     fixture->model.kv = FORMAT_F32;
     options.n_ctx = UINT32_MAX;
     options.n_batch = UINT32_MAX;
@@ -444,8 +392,7 @@ static void test_unsound(void)
 
 int main(void)
 {
-    for (unsigned n = 1; n <= 3; n++)
-        teams[n] = team_create(n, NULL, NULL, NULL);
+    create_teams();
     test_oracle();
     test_biases();
     test_cuts();
@@ -454,7 +401,6 @@ int main(void)
     test_steps();
     test_listen();
     test_unsound();
-    for (unsigned n = 1; n <= 3; n++)
-        team_destroy(teams[n]);
+    destroy_teams();
     return tap_done();
 }
