@@ -12,34 +12,24 @@
 #define OP_TABLE_ROUNDS      5
 #define REFERENCE_ROUNDS_MIN 30
 
-static int make_calibration(struct workbench *bench, const char *path, struct err *err)
+static int ensure_calibration(struct workbench *bench, struct err *err)
 {
     const struct study *study = bench->study;
+    struct calibration_options options = {.checkpoint_s = CALIBRATION_CHECKPOINT_S};
+    enum calibration_origin origin;
+    char path[STUDY_PATH_MAX];
     struct token_set set;
+
+    study_path(study, TABLE_CALIBRATION, path);
     if (token_set_read(&set, bench->tokenizer, study->calibration, study->separator,
                        study->sequence, study->calibration_tokens, 2, err) != 0)
         return -1;
-    struct calibration *calibration =
-        calibration_of_parent(bench->parent, bench->kernels, bench->team, &set, err);
-    int status = calibration != NULL ? calibration_save(calibration, path, err) : -1;
-    if (status == 0)
+    int status = calibration_ensure(path, bench->parent, &study->parent, bench->kernels,
+                                    bench->team, &set, &options, &origin, err);
+    if (status == 0 && origin != CALIBRATION_FOUND)
         log_info("prepare", "calibration tokens=%u", set.n_tokens);
-    calibration_destroy(calibration);
     token_set_fini(&set);
-    return status;
-}
-
-static int ensure_calibration(struct workbench *bench, struct err *err)
-{
-    char path[STUDY_PATH_MAX];
-    study_path(bench->study, TABLE_CALIBRATION, path);
-    struct calibration *there =
-        calibration_load(path, &bench->study->geometry, &bench->study->parent, NULL);
-    bool whole = there != NULL && calibration_verify(there, NULL) == 0;
-    calibration_destroy(there);
-    if (!whole && make_calibration(bench, path, err) != 0)
-        return -1;
-    return workshop_prepare(bench->parent, &bench->study->parent, path, err);
+    return status == 0 ? workshop_prepare(bench->parent, &study->parent, path, err) : -1;
 }
 
 static int ensure_states(struct workbench *bench, struct err *err)

@@ -67,6 +67,10 @@ bool parent_has_bias(const struct parent *parent);
 /* "attn_q.weight" for TENSOR_Q: what follows blk.N. in its name. */
 const char *tensor_role_name(enum tensor_role role);
 
+/* Every weight of the file is a finite number; ERR_DATA naming tensor, row and column of the first
+ * that is none.  Reads all of it. */
+int parent_check_weights(const struct parent *parent, struct err *err);
+
 /* Exact: unpack rows [row0, row0 + n_rows) of a tensor to float, out[n_rows][row_len]. */
 void parent_unpack(const struct gguf_tensor *tensor, size_t row0, size_t n_rows, float *out);
 

@@ -12,7 +12,7 @@ enum { TRIANGLE_ALIGN = 64 };
 
 struct file_head {
     char magic[8];
-    uint32_t version, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, zero;
+    uint32_t version, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, is_diagonal;
     uint64_t n_tokens;
     uint8_t parent[32];
     uint8_t text[32];
@@ -24,7 +24,7 @@ struct file_plan {
     size_t influence, mean, mean_square, layer_sum, sum, triangle, end;
 };
 
-static struct file_plan plan_of(const struct geometry *g)
+static struct file_plan plan_of(const struct geometry *g, bool is_diagonal)
 {
     size_t mean_bytes = calibration_n_means(g) * sizeof(float);
     struct file_plan plan;
@@ -36,8 +36,15 @@ static struct file_plan plan_of(const struct geometry *g)
     plan.sum = plan.layer_sum + (g->n_layers + 1) * sizeof(struct hash256);
     plan.triangle = plan.sum + sizeof(struct hash256);
     plan.triangle = (plan.triangle + TRIANGLE_ALIGN - 1) / TRIANGLE_ALIGN * TRIANGLE_ALIGN;
-    plan.end = plan.triangle + calibration_n_triangles(g) * sizeof(float);
+    plan.end = plan.triangle;
+    if (!is_diagonal)
+        plan.end += calibration_n_triangles(g) * sizeof(float);
     return plan;
+}
+
+size_t calibration_triangle_begin(const struct geometry *g)
+{
+    return plan_of(g, false).triangle;
 }
 
 static struct file_head head_of(const struct geometry *g, const struct hash256 *parent)
@@ -55,20 +62,19 @@ static struct file_head head_of(const struct geometry *g, const struct hash256 *
     return head;
 }
 
-int calibration_save(const struct calibration *c, const char *path, struct err *err)
+uint8_t *calibration_front(const struct calibration *c, size_t *n_bytes, struct err *err)
 {
     struct file_head head = head_of(&c->geometry, &c->parent);
-    struct file_plan plan = plan_of(&c->geometry);
-    struct file_draft draft;
-    int status = -1;
+    struct file_plan plan = plan_of(&c->geometry, c->is_diagonal);
 
     assert(c->named);
+    head.is_diagonal = c->is_diagonal;
     head.n_tokens = c->n_tokens;
     memcpy(head.text, c->text.bytes, sizeof head.text);
     uint8_t *front = calloc(1, plan.triangle);
     if (front == NULL) {
         err_set(err, ERR_MEMORY, "calibration: out of memory");
-        return -1;
+        return NULL;
     }
     memcpy(front, &head, sizeof head);
     memcpy(front + plan.influence, c->influence, plan.mean - plan.influence);
@@ -77,9 +83,22 @@ int calibration_save(const struct calibration *c, const char *path, struct err *
     memcpy(front + plan.layer_sum, c->layer_sum, plan.sum - plan.layer_sum);
     struct hash256 sum = sha256_of(front, plan.sum);
     memcpy(front + plan.sum, sum.bytes, sizeof sum.bytes);
+    *n_bytes = plan.triangle;
+    return front;
+}
 
+int calibration_save(const struct calibration *c, const char *path, struct err *err)
+{
+    struct file_plan plan = plan_of(&c->geometry, c->is_diagonal);
+    struct file_draft draft;
+    size_t n_bytes;
+    int status = -1;
+
+    uint8_t *front = calibration_front(c, &n_bytes, err);
+    if (front == NULL)
+        return -1;
     if (file_draft_open(&draft, path, err) == 0) {
-        if (fwrite(front, 1, plan.triangle, draft.stream) == plan.triangle)
+        if (fwrite(front, 1, n_bytes, draft.stream) == n_bytes && !c->is_diagonal)
             fwrite(c->triangle, 1, plan.end - plan.triangle, draft.stream);
         status = file_draft_commit(&draft, err);
     }
@@ -92,7 +111,6 @@ static int check_file(const struct file_map *map, const char *path, const struct
                       const struct hash256 *parent, struct file_head *head, struct err *err)
 {
     struct file_head ours = head_of(g, parent);
-    struct file_plan plan = plan_of(g);
 
     if (map->size < sizeof *head || memcmp(map->data, calibration_magic, 8) != 0) {
         err_set(err, ERR_DATA, "%s is not a calibration file", path);
@@ -107,15 +125,16 @@ static int check_file(const struct file_map *map, const char *path, const struct
         return -1;
     }
     if (memcmp(head->parent, ours.parent, sizeof ours.parent) != 0 ||
-        memcmp(&head->n_layers, &ours.n_layers, 7 * sizeof(uint32_t)) != 0) {
+        memcmp(&head->n_layers, &ours.n_layers, 6 * sizeof(uint32_t)) != 0) {
         err_set(err, ERR_DATA,
                 "%s was made from another parent model; remove it to calibrate "
                 "again",
                 path);
         return -1;
     }
+    struct file_plan plan = plan_of(g, head->is_diagonal == 1);
     struct hash256 sum = {0};
-    bool padded = map->size == plan.end;
+    bool padded = map->size == plan.end && head->is_diagonal <= 1;
     if (padded) {
         sum = sha256_of(map->data, plan.sum);
         for (size_t at = plan.sum + sizeof sum; at < plan.triangle; at++)
@@ -145,7 +164,6 @@ static bool all_sound(const struct calibration *c)
 struct calibration *calibration_load(const char *path, const struct geometry *geometry,
                                      const struct hash256 *parent, struct err *err)
 {
-    struct file_plan plan = plan_of(geometry);
     struct calibration *c = NULL;
     struct file_head head;
     struct file_map map;
@@ -162,6 +180,8 @@ struct calibration *calibration_load(const char *path, const struct geometry *ge
         err_set(err, ERR_MEMORY, "calibration: out of memory");
         goto undo;
     }
+    struct file_plan plan = plan_of(geometry, head.is_diagonal == 1);
+    c->is_diagonal = head.is_diagonal == 1;
     c->n_tokens = head.n_tokens;
     memcpy(c->text.bytes, head.text, sizeof head.text);
     calibration_name_parent(c, parent);
@@ -175,7 +195,8 @@ struct calibration *calibration_load(const char *path, const struct geometry *ge
     }
     /* The map starts on a page and the triangles at a multiple of 64: floats are aligned. */
     c->map = map;
-    c->triangle = (const float *)(const void *)(map.data + plan.triangle);
+    if (!c->is_diagonal)
+        c->triangle = (const float *)(const void *)(map.data + plan.triangle);
     return c;
 
 undo:

@@ -209,7 +209,9 @@ static int pack_with_feedback(const struct work *w, const struct cut *cut, enum 
         err_set(err, ERR_MEMORY, "%s: out of memory", name);
         return -1;
     }
-    struct feedback *feedback = feedback_create(name, kept, w->n_cols, FEEDBACK_DAMPING, err);
+    double damping =
+        calibration_is_diagonal(cut->calibration) ? FEEDBACK_PLAIN : FEEDBACK_DAMPING;
+    struct feedback *feedback = feedback_create(name, kept, w->n_cols, damping, err);
     if (feedback != NULL)
         status = feedback_quantize(feedback, format, w->target, w->n_rows, out, NULL, err);
     feedback_destroy(feedback);

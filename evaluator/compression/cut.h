@@ -2,8 +2,9 @@
  *
  * Rows are selected.  Where columns go, the others are solved anew so that the outputs change least
  * (obs.h, with the Hessian of the layer's input); then the rows are quantized with the same
- * Hessian, the error of each weight fed to those after it (feedback.h).  Without a calibration each
- * weight is rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
+ * Hessian, the error of each weight fed to those after it (feedback.h).  With a diagonal calibration
+ * nothing is solved or fed, and inputs count by their mean squares; without one each weight is
+ * rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
  * the format asked for is copied byte for byte.
  *
  * Rows may also be cut after they were packed, at the end of a block: then what is left has the

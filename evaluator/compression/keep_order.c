@@ -153,15 +153,8 @@ static int order_all(struct keep_order *order, const struct parent *parent, bool
 int keep_order_init(struct keep_order *order, const struct parent *parent,
                     const struct calibration *calibration, struct err *err)
 {
-    const struct geometry *g = parent_geometry(parent);
-    uint64_t n_tokens = calibration_n_tokens(calibration);
-
-    if (n_tokens < g->d_ff)
-        log_warn("keep_order",
-                 "%llu calibration tokens for %u channels are few: weights are repaired with care; "
-                 "a longer calibration text keeps more",
-                 (unsigned long long)n_tokens, g->d_ff);
-    return order_all(order, parent, true, calibration, err);
+    /* Without cross terms there is nothing to repair with. */
+    return order_all(order, parent, !calibration_is_diagonal(calibration), calibration, err);
 }
 
 int keep_order_init_plain(struct keep_order *order, const struct parent *parent,

@@ -223,35 +223,38 @@ static int draft_sync(struct file_draft *draft, struct err *err)
     return 0;
 }
 
-int file_draft_commit(struct file_draft *draft, struct err *err)
+int file_rename(const char *from, const char *to, struct err *err)
 {
     char folder[4096];
 
-    assert(draft->stream != NULL);
-    if (draft_sync(draft, err) != 0)
-        goto discard;
-    parent_of(draft->path, folder);
+    parent_of(to, folder);
     int folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder_fd < 0) {
         err_set_errno(err, errno, "cannot open folder %s", folder);
-        goto discard;
+        return -1;
     }
-    if (rename(draft->temp, draft->path) != 0) {
-        create_error(err, errno, draft->path);
+    if (rename(from, to) != 0) {
+        create_error(err, errno, to);
         close(folder_fd);
-        goto discard;
+        return -1;
     }
     /* The new content stands from here on, so a folder that cannot be synced is only told. */
     if (fsync(folder_fd) != 0 && errno != EINVAL)
         log_warn("file", "cannot sync folder %s: %s", folder, strerror(errno));
     close(folder_fd);
+    return 0;
+}
+
+int file_draft_commit(struct file_draft *draft, struct err *err)
+{
+    assert(draft->stream != NULL);
+    if (draft_sync(draft, err) != 0 || file_rename(draft->temp, draft->path, err) != 0) {
+        file_draft_discard(draft);
+        return -1;
+    }
     fclose(draft->stream);
     draft->stream = NULL;
     return 0;
-
-discard:
-    file_draft_discard(draft);
-    return -1;
 }
 
 int file_replace(const char *path, const void *data, size_t n_bytes, struct err *err)

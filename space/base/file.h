@@ -44,6 +44,10 @@ int file_draft_open(struct file_draft *draft, const char *path, struct err *err)
 int file_draft_commit(struct file_draft *draft, struct err *err);
 void file_draft_discard(struct file_draft *draft);
 
+/* Give a file that is on the disk (synced) the name `to` in the same folder, as the last two steps of
+ * file_replace do.  0, or -1 and nothing has changed. */
+int file_rename(const char *from, const char *to, struct err *err);
+
 /* Create a folder and its parents; an existing one is fine. */
 int file_make_dirs(const char *path, struct err *err);
 
