@@ -18,6 +18,8 @@ static const struct option_row rows[] = {
     {"time", 0, OPTION_TEXT, "TIME", "stop proposing after so long (10min, 4h)", NULL},
     {"ranks", 'n', OPTION_TEXT, "COUNT", "start mpirun with a master and COUNT - 1 workers", NULL},
     {"threads", 't', OPTION_TEXT, "COUNT", "threads of each worker", NULL},
+    {"sensitivity", 0, OPTION_TEXT, "FILE",
+     "another study's sensitivities: what fits is taken over", NULL},
     {"scratch", 0, OPTION_TEXT, "DIR", "node-local folder for archive/ and store/", NULL},
     {"quiet", 'q', OPTION_FLAG, NULL, "warnings and errors only", NULL},
     {"verbose", 'v', OPTION_FLAG, NULL, "say more", NULL},
@@ -46,7 +48,8 @@ static int prepare_study(const char *dir, struct study *study, struct err *err)
 static int parse_run(const struct options *options, struct run_options *wanted, uint64_t *ranks,
                      struct err *err)
 {
-    *wanted = (struct run_options){.scratch = option_text(options, "scratch")};
+    *wanted = (struct run_options){.scratch = option_text(options, "scratch"),
+                                   .sensitivity = option_text(options, "sensitivity")};
     uint64_t threads;
     const char *time = option_text(options, "time");
     if (option_count(options, "evals", &wanted->evals, err) != 0 ||

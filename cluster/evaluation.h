@@ -10,6 +10,7 @@
 #define KERF_EVALUATION_H
 
 #include "cluster/message.h"
+#include "results/sensitivity.h"
 #include "space/study.h"
 
 struct evaluation_place {
@@ -33,6 +34,10 @@ struct evaluation_samples {
 };
 int evaluation_parse(const char *json, const struct study *study, struct evaluation *evaluation,
                      struct evaluation_samples *samples, struct err *err);
+/* The same for a SENSITIVITY of `unit`: its rows go into the table, which knows all of the unit
+ * afterwards (else ERR_DATA, and some of it may be entered). */
+int evaluation_parse_sensitivity(const char *json, uint32_t unit, struct sensitivity *table,
+                                 struct err *err);
 void evaluation_samples_fini(struct evaluation_samples *samples);
 
 #endif

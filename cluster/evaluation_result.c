@@ -155,3 +155,50 @@ void evaluation_samples_fini(struct evaluation_samples *samples)
         free(samples->values[i]);
     memset(samples, 0, sizeof *samples);
 }
+
+/* A row of `unit`; one that may be absent stays NAN. */
+static bool read_row(const cJSON *node, uint32_t unit, struct sensitivity *table, const char **bad)
+{
+    const struct space *space = sensitivity_space(table);
+    const char *wrong = NULL;
+    uint32_t gene = (uint32_t)number(node, "gene", 0, space->n_genes - 1, &wrong);
+    uint32_t level = (uint32_t)number(node, "level", 0, space->gene[gene].n_levels - 2, &wrong);
+    struct sensitivity_row row = {number(node, "kld", -1e6, 1e6, &wrong), NAN, NAN};
+    if (cJSON_HasObjectItem(node, "kld_se"))
+        row.kld_se = number(node, "kld_se", 0, 1e6, &wrong);
+    if (cJSON_HasObjectItem(node, "layer_error"))
+        row.layer_error = number(node, "layer_error", 0, 1e6, &wrong);
+    if (wrong == NULL && space->gene[gene].unit != unit)
+        wrong = "gene";
+    if (wrong == NULL)
+        sensitivity_put(table, gene, level, &row);
+    else if (*bad == NULL)
+        *bad = wrong;
+    return wrong == NULL;
+}
+
+int evaluation_parse_sensitivity(const char *json, uint32_t unit, struct sensitivity *table,
+                                 struct err *err)
+{
+    cJSON *root = cJSON_Parse(json);
+    const cJSON *base = cJSON_GetObjectItemCaseSensitive(root, "base"), *node;
+    const cJSON *kernels = cJSON_GetObjectItemCaseSensitive(root, "kernels");
+    const char *bad = cJSON_IsString(kernels) ? NULL : "kernels";
+    double kld = number(base, "kld", -1e-6, 1e6, &bad), kld_se = NAN;
+    if (cJSON_HasObjectItem(base, "kld_se"))
+        kld_se = number(base, "kld_se", 0, 1e6, &bad);
+    if (bad == NULL)
+        sensitivity_put_base(table, kld, kld_se, kernels->valuestring);
+    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(root, "rows"))
+    {
+        if (bad != NULL || !read_row(node, unit, table, &bad))
+            break;
+    }
+    if (bad == NULL && !sensitivity_has_unit(table, unit))
+        bad = "rows";
+    if (bad != NULL)
+        err_set(err, ERR_DATA, "an evaluator's sensitivities of unit %u have no sound '%s'", unit,
+                bad);
+    cJSON_Delete(root);
+    return bad == NULL ? 0 : -1;
+}

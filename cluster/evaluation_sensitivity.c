@@ -1,94 +1,152 @@
 /* evaluation_sensitivity.c - what each single deviation of one unit costs: the gene is moved to
  * each of its levels while all others stay at their last (finest) level, and the KLD above that of
- * the all-finest vector is its loss (methods.md B1 step 0).
+ * the all-finest vector is its loss (methods.md B1 step 0).  What the study's table knows already
+ * is not measured again.
  *
- *   {"base": kld, "genes": [{"gene": 17, "loss": [l0, l1, ..., 0]}, ...]} */
+ *   {"base": {"kld", "kld_se"},
+ *    "rows": [{"gene": 17, "level": 0, "kld", "kld_se", "layer_error"}, ...]} */
 #include "cluster/evaluation_parts.h"
+#include "results/sensitivity.h"
 #include "space/base/err.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Levels below which a loss is noise: seeds need a positive, monotone scale. */
-#define SMALLEST_LOSS 1e-7
+struct deviations {
+    struct workbench *bench;
+    struct forward *forward;
+    struct sensitivity *table;
+    struct genome base, genome;
+    struct quality base_quality;
+    double *base_kld, *kld; /* [sequences] */
+};
 
-static int measure_levels(struct workbench *bench, struct forward *forward, const uint8_t *levels,
-                          double *kld, struct err *err)
+static uint32_t n_tokens(const struct deviations *d)
 {
-    struct genome *genome = malloc(sizeof *genome);
-    if (genome == NULL) {
+    return (uint32_t)d->bench->study->sensitivity_tokens;
+}
+
+static int open_deviations(struct deviations *d, struct workbench *bench, struct err *err)
+{
+    char method[64], path[STUDY_PATH_MAX];
+    struct sensitivity_taken taken;
+    d->bench = bench;
+    d->table = sensitivity_create(bench->study, bench->space, workshop_method(method), err);
+    if (d->table == NULL)
+        return -1;
+    /* Where it cannot be read everything is measured: the master looks at it with other eyes. */
+    sensitivity_take(d->table, study_path(bench->study, TABLE_SENSITIVITY, path), &taken, NULL);
+    uint32_t n = token_set_n_within(&bench->heldout, n_tokens(d));
+    d->base_kld = malloc(2 * (size_t)n * sizeof *d->base_kld);
+    if (d->base_kld == NULL) {
         err_set(err, ERR_MEMORY, "sensitivity: out of memory");
         return -1;
     }
-    space_genome(bench->space, levels, genome);
+    d->kld = d->base_kld + n;
+    d->forward = workbench_forward(bench, bench->parent_model, err);
+    return d->forward != NULL ? 0 : -1;
+}
+
+static void close_deviations(struct deviations *d)
+{
+    forward_destroy(d->forward);
+    free(d->base_kld);
+    sensitivity_destroy(d->table);
+}
+
+static int measure_genome(struct deviations *d, const struct genome *genome,
+                          struct quality *quality, double *kld, struct err *err)
+{
+    struct workbench *bench = d->bench;
     struct model *model = stitch_model(&bench->shop.source, bench->shop.store, genome, err);
-    struct quality quality;
     int status = -1;
     if (model != NULL) {
-        forward_set_model(forward, model);
-        status = quality_measure(forward, bench->parent_model, bench->states, &bench->heldout,
-                                 (uint32_t)bench->study->sensitivity_tokens, &quality, err);
+        forward_set_model(d->forward, model);
+        status = quality_measure_sequences(d->forward, bench->parent_model, bench->states,
+                                           &bench->heldout, n_tokens(d), quality, kld, err);
     }
-    if (status == 0)
-        *kld = quality.kld;
-    forward_set_model(forward, bench->parent_model); /* it must never look at a freed model */
+    forward_set_model(d->forward, bench->parent_model); /* it must never look at a freed model */
     model_destroy(model);
-    free(genome);
     return status;
 }
 
-static void finest_levels(const struct space *space, uint8_t *levels)
-{
-    for (uint32_t g = 0; g < space->n_genes; g++)
-        levels[g] = (uint8_t)(space->gene[g].n_levels - 1);
-    space_repair(space, levels);
-}
-
-static int measure_gene(struct workbench *bench, struct forward *forward, uint32_t gene,
-                        double base, cJSON *genes, struct err *err)
+static void genome_at(const struct deviations *d, uint32_t gene, uint32_t level,
+                      struct genome *genome)
 {
     uint8_t levels[SPACE_MAX_GENES];
-    uint32_t n_levels = bench->space->gene[gene].n_levels;
-    cJSON *node = cJSON_CreateObject();
-    cJSON_AddItemToArray(genes, node);
-    cJSON_AddNumberToObject(node, "gene", gene);
-    cJSON *loss = cJSON_AddArrayToObject(node, "loss");
-    for (uint32_t level = 0; level < n_levels; level++) {
-        double kld = base;
-        finest_levels(bench->space, levels);
-        levels[gene] = (uint8_t)level;
-        if (level + 1 < n_levels && measure_levels(bench, forward, levels, &kld, err) != 0)
-            return -1;
-        double above = kld - base;
-        if (level + 1 == n_levels)
-            above = 0;
-        else if (above < SMALLEST_LOSS)
-            above = SMALLEST_LOSS;
-        cJSON_AddItemToArray(loss, cJSON_CreateNumber(above));
-        /* Step aside for a probe that waits. */
-        if (quiet_work_step(bench->quiet, err) != 0)
-            return -1;
+    sensitivity_levels(d->bench->space, gene, level, levels);
+    space_genome(d->bench->space, levels, genome);
+}
+
+static int measure_base(struct deviations *d, cJSON *result, struct err *err)
+{
+    genome_at(d, 0, d->bench->space->gene[0].n_levels - 1, &d->base);
+    if (measure_genome(d, &d->base, &d->base_quality, d->base_kld, err) != 0)
+        return -1;
+    cJSON *node = cJSON_AddObjectToObject(result, "base");
+    cJSON_AddNumberToObject(node, "kld", d->base_quality.kld);
+    if (isfinite(d->base_quality.kld_se))
+        cJSON_AddNumberToObject(node, "kld_se", d->base_quality.kld_se);
+    return 0;
+}
+
+static int measure_row(struct deviations *d, uint32_t gene, uint32_t level, cJSON *rows,
+                       struct err *err)
+{
+    struct quality quality;
+    struct sensitivity_row row;
+    genome_at(d, gene, level, &d->genome);
+    if (measure_genome(d, &d->genome, &quality, d->kld, err) != 0 ||
+        stitch_error(&d->bench->shop.source, d->bench->shop.store, &d->base, &d->genome, &row.layer_error, err) != 0)
+        return -1;
+    row.kld = quality_difference(&d->bench->heldout, n_tokens(d), d->kld, d->base_kld, &row.kld_se);
+    if (!isfinite(row.kld)) {
+        err_set(err, ERR_MEMORY, "sensitivity: out of memory");
+        return -1;
     }
+    sensitivity_put(d->table, gene, level, &row);
+    cJSON *node = cJSON_CreateObject();
+    cJSON_AddItemToArray(rows, node);
+    cJSON_AddNumberToObject(node, "gene", gene);
+    cJSON_AddNumberToObject(node, "level", level);
+    cJSON_AddNumberToObject(node, "kld", row.kld);
+    if (isfinite(row.kld_se))
+        cJSON_AddNumberToObject(node, "kld_se", row.kld_se);
+    if (isfinite(row.layer_error))
+        cJSON_AddNumberToObject(node, "layer_error", row.layer_error);
+    return 0;
+}
+
+static int measure_unit(struct deviations *d, uint32_t unit, cJSON *result, struct err *err)
+{
+    const struct space *space = d->bench->space;
+    if (measure_base(d, result, err) != 0)
+        return -1;
+    cJSON *rows = cJSON_AddArrayToObject(result, "rows");
+    for (uint32_t g = 0; g < space->n_genes; g++)
+        for (uint32_t l = 0; space->gene[g].unit == unit && l + 1 < space->gene[g].n_levels; l++) {
+            if (!isnan(sensitivity_at(d->table, g, l)->kld))
+                continue;
+            /* Step aside for a probe that waits. */
+            if (measure_row(d, g, l, rows, err) != 0 || quiet_work_step(d->bench->quiet, err) != 0)
+                return -1;
+        }
     return 0;
 }
 
 int evaluation_sensitivity(struct workbench *bench, uint32_t unit, cJSON *result, struct err *err)
 {
-    struct forward *forward = workbench_forward(bench, bench->parent_model, err);
-    if (forward == NULL || quiet_work_begin(bench->quiet, err) != 0) {
-        forward_destroy(forward);
+    struct deviations *d = calloc(1, sizeof *d);
+    if (d == NULL) {
+        err_set(err, ERR_MEMORY, "sensitivity: out of memory");
         return -1;
     }
-    uint8_t levels[SPACE_MAX_GENES];
-    double base;
-    finest_levels(bench->space, levels);
-    int status = measure_levels(bench, forward, levels, &base, err);
-    cJSON *genes = cJSON_AddArrayToObject(result, "genes");
-    if (status == 0)
-        cJSON_AddNumberToObject(result, "base", base);
-    for (uint32_t gene = 0; status == 0 && gene < bench->space->n_genes; gene++)
-        if (bench->space->gene[gene].unit == unit)
-            status = measure_gene(bench, forward, gene, base, genes, err);
-    quiet_work_end(bench->quiet);
-    forward_destroy(forward);
+    int status = -1;
+    if (open_deviations(d, bench, err) == 0 && quiet_work_begin(bench->quiet, err) == 0) {
+        status = measure_unit(d, unit, result, err);
+        quiet_work_end(bench->quiet);
+    }
+    close_deviations(d);
+    free(d);
     return status;
 }

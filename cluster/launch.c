@@ -109,6 +109,10 @@ static void compose(struct command_line *line, const struct study *study,
         add(line, "--scratch");
         add(line, options->scratch);
     }
+    if (options->sensitivity != NULL) {
+        add(line, "--sensitivity");
+        add(line, options->sensitivity);
+    }
     if (log_level() != LOG_INFO)
         add(line, log_level() > LOG_INFO ? "-v" : "-q");
 }

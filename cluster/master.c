@@ -37,7 +37,8 @@ struct master *master_create(const struct study *study, struct archive *archive,
     master->start_s = master_now_s();
     master->leases = leases_create(link->n_workers, err);
     if (master->leases == NULL ||
-        space_init(&master->space, &study->geometry, &study->limits, err) != 0) {
+        space_init(&master->space, &study->geometry, &study->limits, err) != 0 ||
+        master_open_sensitivity(master, err) != 0) {
         master_destroy(master);
         return NULL;
     }
@@ -52,6 +53,7 @@ void master_destroy(struct master *master)
         archive_abort(master->archive);
     search_destroy(master->search);
     op_table_destroy(master->ops);
+    sensitivity_destroy(master->sensitivity);
     leases_destroy(master->leases);
     jobs_fini(&master->jobs);
     free(master);
@@ -318,6 +320,7 @@ void master_summary(const struct master *master, struct master_summary *summary)
         .n_evaluated = master->n_evaluated,
         .n_failed = master->n_failed,
         .n_quarantined = master->n_quarantined,
+        .n_sensitivities = master->n_sensitivities,
         .n_workers_lost = leases_n_lost(master->leases),
         .seconds = master_now_s() - master->start_s,
         .hypervolume = master->search != NULL ? search_hypervolume(master->search) : 0,

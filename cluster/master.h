@@ -15,9 +15,11 @@
 struct master;
 
 struct master_options {
-    uint64_t evals; /* stop after so many candidates in the archive */
-    double time_s;  /* stop proposing after so long */
-    bool local;     /* one worker in this process */
+    uint64_t evals;          /* stop after so many candidates in the archive */
+    double time_s;           /* stop proposing after so long */
+    bool local;              /* one worker in this process */
+    bool sensitivity_only;   /* prepare, measure sensitivities, and no more */
+    const char *sensitivity; /* a table to take rows from, or NULL */
 };
 
 struct master *master_create(const struct study *study, struct archive *archive, struct link *link,
@@ -34,6 +36,7 @@ bool master_was_drained(const struct master *master);
 
 struct master_summary {
     uint64_t n_evaluated, n_failed, n_quarantined;
+    uint32_t n_sensitivities; /* units of which something was measured */
     uint32_t n_workers_lost;
     double seconds;
     uint32_t n_predicted;           /* candidates with prediction and measurement */

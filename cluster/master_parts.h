@@ -1,5 +1,6 @@
 /* master_parts.h - what the files of the master share: master.c (the loop), master_phase.c (what
- * is to be done next) and master_verdict.c (what an answer changes). */
+ * is to be done next), master_sensitivity.c (one of its phases) and master_verdict.c (what an
+ * answer changes). */
 #ifndef KERF_MASTER_PARTS_H
 #define KERF_MASTER_PARTS_H
 
@@ -25,7 +26,8 @@ struct master {
     struct master_options options;
     struct space space;
     struct op_table *ops;
-    struct loss_table losses;
+    struct sensitivity *sensitivity;
+    double loss[SPACE_MAX_GENES][SPACE_MAX_LEVELS]; /* of the table, for the search */
     struct study_problem problem;
     struct search *search;
     struct leases *leases;
@@ -36,6 +38,7 @@ struct master {
     double longest_s;                              /* slowest evaluation so far */
     uint64_t n_candidates;                         /* with levels, in the archive */
     uint64_t n_evaluated, n_failed, n_quarantined; /* of this run */
+    uint32_t n_sensitivities;                      /* work items of this run */
     uint32_t n_unable_in_row;
     bool drained, transaction;
     double drained_s; /* when the stop was asked for */
@@ -47,6 +50,14 @@ double master_now_s(void);
 
 /* Every write of a step is one transaction, begun with the first. */
 int master_begin(struct master *master, struct err *err);
+
+/* master_sensitivity.c: the table of the study with what is known of it, and, where the options
+ * name another study's, what fits of that (ERR_DATA when nothing does); the jobs for the units of
+ * which something is missing; and what a worker found. */
+int master_open_sensitivity(struct master *master, struct err *err);
+int master_add_sensitivities(struct master *master, struct err *err);
+int master_enter_sensitivity(struct master *master, const struct job *job, const char *result,
+                             struct err *err);
 
 /* Make jobs of the present phase for up to `n_free` workers; moves to the next phase when nothing
  * is left and nothing is out. */

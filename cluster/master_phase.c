@@ -11,10 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREPARE_DEADLINE_S     7200
-#define SENSITIVITY_DEADLINE_S 3600
-#define EVALUATE_DEADLINE_S    300
-#define FINAL_PASSES           3
+#define PREPARE_DEADLINE_S  7200
+#define EVALUATE_DEADLINE_S 300
+#define FINAL_PASSES        3
 
 /* --- prepare --- */
 
@@ -115,22 +114,6 @@ static int add_parent(struct master *master, struct err *err)
     return status;
 }
 
-/* --- sensitivities --- */
-
-static int add_sensitivities(struct master *master, struct err *err)
-{
-    if (loss_table_load(&master->losses, master->study, &master->space, err) != 0)
-        return -1;
-    for (uint32_t unit = 0; unit < master->space.n_units; unit++) {
-        struct job job = {
-            .work = {.kind = WORK_SENSITIVITY, .unit = unit, .deadline_s = SENSITIVITY_DEADLINE_S}};
-        if (!loss_table_has_unit(&master->losses, &master->space, unit) &&
-            jobs_add(&master->jobs, &job, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* --- search --- */
 
 static int replay_evaluation(void *arg, const struct evaluation *evaluation)
@@ -188,8 +171,8 @@ static int begin_search(struct master *master, struct err *err)
 {
     const struct study *study = master->study;
     study_problem_init(&master->problem, study, &master->space, master->ops);
-    struct sensitivity_table table = {.loss = &master->losses.loss[0][0],
-                                      .stride = SPACE_MAX_LEVELS};
+    study_losses(master->sensitivity, master->loss);
+    struct sensitivity_table table = {.loss = &master->loss[0][0], .stride = SPACE_MAX_LEVELS};
     uint64_t evals = master->options.evals;
     struct search_options options = {.seed = study->seed,
                                      .population = study->population,
@@ -278,12 +261,19 @@ static int next_phase(struct master *master, struct err *err)
             err_set(err, ERR_INTERNAL, "prepared, but the tables are not there");
             return -1;
         }
-        master->phase = PHASE_PARENT;
-        return add_parent(master, err);
+        if (!master->options.sensitivity_only) {
+            master->phase = PHASE_PARENT;
+            return add_parent(master, err);
+        }
+        /* fall through */
     case PHASE_PARENT:
         master->phase = PHASE_SENSITIVITY;
-        return add_sensitivities(master, err);
+        return master_add_sensitivities(master, err);
     case PHASE_SENSITIVITY:
+        if (master->options.sensitivity_only) {
+            master->phase = PHASE_DONE;
+            return 0;
+        }
         master->phase = PHASE_SEARCH;
         return begin_search(master, err);
     case PHASE_SEARCH:

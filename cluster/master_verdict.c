@@ -42,15 +42,6 @@ static int enter_prepare(struct master *master, const char *result, struct err *
     return status;
 }
 
-static int enter_sensitivity(struct master *master, const struct job *job, const char *result,
-                             struct err *err)
-{
-    if (loss_table_enter(&master->losses, &master->space, job->work.unit, result, err) != 0)
-        return -1;
-    log_info("sensitivity", "unit=%u of=%u", job->work.unit, master->space.n_units);
-    return loss_table_save(&master->losses, master->study, &master->space, err);
-}
-
 /* The class that every latency of this archive belongs to. */
 static int read_device(struct master *master, struct id128 *id, struct err *err)
 {
@@ -146,7 +137,7 @@ static int enter_result(struct master *master, const struct job *job, const char
     case WORK_PREPARE:
         return enter_prepare(master, result, err);
     case WORK_SENSITIVITY:
-        return enter_sensitivity(master, job, result, err);
+        return master_enter_sensitivity(master, job, result, err);
     case WORK_EVALUATE:
         return enter_evaluation(master, job, result, err);
     }

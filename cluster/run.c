@@ -48,6 +48,7 @@ struct session {
     const struct study *study;
     struct archive *archive;
     struct master *master;
+    bool without_candidates; /* by the plan */
     int64_t touched_ns, looked_ns;
 };
 
@@ -66,7 +67,7 @@ static int session_open(struct session *session, const struct study *study,
 {
     char path[STUDY_PATH_MAX];
     struct hash256 owner = study_hash(study);
-    *session = (struct session){.study = study};
+    *session = (struct session){.study = study, .without_candidates = options->sensitivity_only};
     if (options->scratch != NULL && scratch_choose(study, options->scratch, err) != 0)
         return -1;
     session->archive =
@@ -76,6 +77,8 @@ static int session_open(struct session *session, const struct study *study,
     struct master_options wanted = {
         .evals = options->evals > 0 ? options->evals : study->evals,
         .time_s = options->time_s > 0 ? options->time_s : study->time_s,
+        .sensitivity_only = options->sensitivity_only,
+        .sensitivity = options->sensitivity,
     };
     if (name_parent(session->archive, study, err) == 0)
         session->master = master_create(study, session->archive, link, &wanted, err);
@@ -124,7 +127,8 @@ static struct run_status session_close(struct session *session, int last_step,
         status.code = ERR_STOPPED;
         snprintf(status.reason, sizeof status.reason,
                  "stopped as asked; everything is saved, run the same command again to go on");
-    } else if (archive_counts(session->archive, &counts, NULL) == 0 && counts.n_done < 2) {
+    } else if (!session->without_candidates &&
+               archive_counts(session->archive, &counts, NULL) == 0 && counts.n_done < 2) {
         /* The parent alone is no result. */
         status.code = ERR_NO;
         snprintf(status.reason, sizeof status.reason,
@@ -229,7 +233,11 @@ int run_alone(const struct study *study, const struct run_options *options)
     struct run_status status = session_close(&session, step, &err);
     worker_link->close(worker_link, true);
     master_link->close(master_link, true);
-    run_status_print(study, &status);
+    if (options->sensitivity_only)
+        log_info("sensitivity", "units_measured=%u s=%.1f", status.summary.n_sensitivities,
+                 status.summary.seconds);
+    else
+        run_status_print(study, &status);
     if (status.code != ERR_NONE)
         fprintf(stderr, "kerf: %s\n", status.reason);
     return err_exit_status(status.code);

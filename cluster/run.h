@@ -8,10 +8,13 @@
 struct err;
 
 struct run_options {
-    uint64_t evals;      /* 0: the study's */
-    double time_s;       /* 0: the study's */
-    const char *scratch; /* folder for archive/ and store/, NULL: inside the study */
-    uint32_t threads;    /* of each worker, 0: the study's */
+    uint64_t evals;          /* 0: the study's */
+    double time_s;           /* 0: the study's */
+    const char *scratch;     /* folder for archive/ and store/, NULL: inside the study */
+    uint32_t threads;        /* of each worker, 0: the study's */
+    const char *sensitivity; /* file of another study's sensitivities, or NULL */
+    bool
+        sensitivity_only; /* no candidates: prepare, measure sensitivities, say nothing on stdout */
 };
 
 /* From here on SIGINT, SIGTERM and SIGUSR1 ask the search to stop: once saves and leaves, three

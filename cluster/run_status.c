@@ -89,6 +89,7 @@ int run_status_write(const struct study *study, const struct run_status *status,
     put(root, "evaluated", (double)s->n_evaluated);
     put(root, "failed", (double)s->n_failed);
     put(root, "quarantined", (double)s->n_quarantined);
+    put(root, "sensitivities", s->n_sensitivities);
     put(root, "workers_lost", s->n_workers_lost);
     put(root, "seconds", s->seconds);
     put(root, "hypervolume", s->hypervolume);
@@ -134,6 +135,7 @@ int run_status_read(const struct study *study, struct run_status *status, struct
         .n_evaluated = get_count(root, "evaluated"),
         .n_failed = get_count(root, "failed"),
         .n_quarantined = get_count(root, "quarantined"),
+        .n_sensitivities = get_count(root, "sensitivities"),
         .n_workers_lost = get_count(root, "workers_lost"),
         .seconds = get(root, "seconds"),
         .n_predicted = get_count(root, "predicted"),

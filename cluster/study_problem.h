@@ -4,10 +4,9 @@
 #define KERF_STUDY_PROBLEM_H
 
 #include "latency_model/op_table.h"
+#include "results/sensitivity.h"
 #include "search/problem.h"
 #include "space/study.h"
-
-struct err;
 
 /* Objectives in the order of `struct problem`. */
 enum { OBJECTIVE_KLD, OBJECTIVE_DECODE, OBJECTIVE_PREFILL, OBJECTIVE_BYTES, N_OBJECTIVES };
@@ -30,21 +29,10 @@ struct study_problem {
 void study_problem_init(struct study_problem *self, const struct study *study,
                         const struct space *space, const struct op_table *ops);
 
-/* losses [n_genes][SPACE_MAX_LEVELS]; NAN where not measured yet. */
-struct loss_table {
-    double loss[SPACE_MAX_GENES][SPACE_MAX_LEVELS];
-};
+/* What a measured row counts at least: below it a loss is noise, and seeds need a positive one. */
+#define SMALLEST_LOSS 1e-7
 
-#define TABLE_SENSITIVITY "tables/sensitivity.json"
-
-/* An absent file is an empty table.  ERR_DATA when it does not fit the space. */
-int loss_table_load(struct loss_table *table, const struct study *study, const struct space *space,
-                    struct err *err);
-int loss_table_save(const struct loss_table *table, const struct study *study,
-                    const struct space *space, struct err *err);
-/* Enter the answer of a sensitivity work item (untrusted JSON) for `unit`. */
-int loss_table_enter(struct loss_table *table, const struct space *space, uint32_t unit,
-                     const char *json, struct err *err);
-bool loss_table_has_unit(const struct loss_table *table, const struct space *space, uint32_t unit);
+/* loss[n_genes][SPACE_MAX_LEVELS] of a table whose rows are all known; 0 at a gene's last level. */
+void study_losses(const struct sensitivity *table, double (*loss)[SPACE_MAX_LEVELS]);
 
 #endif

@@ -109,7 +109,12 @@ int32_t space_gene_of(const struct space *space, enum gene_kind kind, int32_t la
 /* log10 of the number of level vectors, for people. */
 double space_log10_size(const struct space *space);
 
-/* "blk.3.ffn_down" style name of a gene, for tables. */
+/* "blk.3.ffn_down" style name of a gene, for tables; and of its kind alone: "ffn_down". */
 const char *space_gene_name(const struct space *space, uint32_t gene, char text[48]);
+const char *space_kind_name(enum gene_kind kind);
+/* What one of its levels means, in a word: "Q3_K", "512", "drop" for a unit that is gone, "448r" for
+ * a hidden width in a rotated basis. */
+const char *space_level_name(const struct space *space, uint32_t gene, uint32_t level,
+                             char text[16]);
 
 #endif

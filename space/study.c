@@ -421,3 +421,33 @@ struct hash256 study_hash(const struct study *study)
     }
     return sha256_final(&sha);
 }
+
+static bool is_ground(const char *pointer)
+{
+    static const char *const roots[] = {
+        "/model/sha256",      "/compression/",     "/quality/calibration/", "/quality/heldout/",
+        "/quality/separator", "/quality/sequence", "/quality/sensitivity/"};
+
+    for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++)
+        if (strncmp(pointer, roots[i], strlen(roots[i])) == 0)
+            return true;
+    return false;
+}
+
+size_t study_grounds(const struct study *study, struct study_ground ground[STUDY_MAX_GROUNDS])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < study_json_n_fields(); i++) {
+        const char *pointer = study_json_pointer(i);
+
+        if (!is_ground(pointer) || !study_json_is_frozen(i))
+            continue;
+        assert(n < STUDY_MAX_GROUNDS);
+        char *value = study_json_value(study, i);
+        ground[n].pointer = pointer;
+        snprintf(ground[n++].value, sizeof ground->value, "%s", value != NULL ? value : "");
+        free(value);
+    }
+    return n;
+}

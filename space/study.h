@@ -76,6 +76,17 @@ int study_read_resolved(struct study *study, const char *dir, struct err *err);
 /* SHA-256 over the frozen fields: what an archive belongs to. */
 struct hash256 study_hash(const struct study *study);
 
+/* What a KLD measured in this study rests on besides the genome, the method and the number of
+ * tokens at the other rungs: the frozen fields of parent, calibration text, held-out text, how both
+ * are cut, and the tokens of a sensitivity.  Pointers and values as compact JSON text; returns
+ * their number. */
+#define STUDY_MAX_GROUNDS 24
+struct study_ground {
+    const char *pointer; /* "/quality/heldout/sha256" */
+    char value[416];
+};
+size_t study_grounds(const struct study *study, struct study_ground ground[STUDY_MAX_GROUNDS]);
+
 /* Write a commented study.json for `kerf init`; makes the folder.  Paths are relative to the
  * working folder and must exist (ERR_MISSING).  ERR_CREATE when DIR already holds a study. */
 struct study_template {

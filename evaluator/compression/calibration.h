@@ -111,6 +111,7 @@ uint64_t calibration_n_tokens(const struct calibration *calibration);
 double calibration_influence(const struct calibration *calibration, uint32_t unit);
 /* Identity of parent, text and algorithm version; part of every variant's key. */
 struct hash256 calibration_hash(const struct calibration *calibration);
+uint32_t calibration_version(void); /* of that algorithm */
 /* SHA-256 over the figures themselves, which may differ in the last bits between kernel sets. */
 struct hash256 calibration_values_hash(const struct calibration *calibration);
 

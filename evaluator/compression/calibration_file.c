@@ -204,3 +204,8 @@ undo:
     file_map_close(&map);
     return NULL;
 }
+
+uint32_t calibration_version(void)
+{
+    return CALIBRATION_VERSION;
+}

@@ -67,6 +67,8 @@ int keep_order_load(struct keep_order *order, const char *path, const struct par
 
 /* Over everything that the order says. */
 struct hash256 keep_order_hash(const struct keep_order *order);
+/* Of the way in which orders are made. */
+uint32_t keep_order_version(void);
 
 /* The first `n` of `order[]` in ascending position, so that the model keeps the parent's layout. */
 void keep_order_take(const uint32_t *order, uint32_t n, uint32_t *kept);

@@ -12,6 +12,11 @@
 /* Another way to order is another version: 1 damped alike whatever the number of tokens. */
 enum { KEEP_ORDER_VERSION = 2 };
 
+uint32_t keep_order_version(void)
+{
+    return KEEP_ORDER_VERSION;
+}
+
 static const char magic[8] = "KERFKEEP";
 
 struct file_head {

@@ -20,6 +20,11 @@ const char *part_name(enum part part)
     return part_names[part];
 }
 
+uint32_t variant_version(void)
+{
+    return VARIANT_VERSION;
+}
+
 void variant_source_init(struct variant_source *source, const struct parent *parent,
                          const struct calibration *calibration, const struct keep_order *order)
 {

@@ -71,6 +71,8 @@ void variant_source_init(struct variant_source *source, const struct parent *par
 
 /* "qkv", "o", "gate_up", "down", "embd", "head". */
 const char *part_name(enum part part);
+/* Of the way in which parts are compressed. */
+uint32_t variant_version(void);
 
 /* Layout only: offsets, shapes and n_bytes for a key (data NULL, error NAN). */
 void variant_layout(const struct geometry *geometry, const struct variant_key *key,

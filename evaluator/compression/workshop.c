@@ -72,3 +72,10 @@ void workshop_close(struct workshop *shop)
     parent_close(shop->parent);
     memset(shop, 0, sizeof *shop);
 }
+
+const char *workshop_method(char text[64])
+{
+    snprintf(text, 64, "calibration %u, order %u, variant %u", calibration_version(),
+             keep_order_version(), variant_version());
+    return text;
+}

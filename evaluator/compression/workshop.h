@@ -23,6 +23,9 @@ int workshop_open(struct workshop *shop, const char *model_path, const struct ha
  * workshop opens quickly and every node cuts alike. */
 int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
                      const char *calibration_path, struct err *err);
+/* How weights are made here, "calibration 2, order 2, variant 3": figures of models that were made
+ * in another way say nothing of those that are made now. */
+const char *workshop_method(char text[64]);
 void workshop_close(struct workshop *shop); /* a zeroed struct is fine */
 
 #endif
