@@ -2,25 +2,26 @@
  * held-out tokens when every layer gets narrower, weights in the parent's own float format, for
  *   OBS          the order of keep_order.h, weights solved anew
  *   OBS, cut     the same order, weights as they were
- *   importance   order by mean square times column norm, weights as they were
- * with standard errors by sequence.  Ratios are to OBS on the same tokens; their errors treat the
- * two as independent, so they are too large rather than too small.  Quality only: nothing is timed.
+ *   importance   order by mean square of the input times column norm, weights as they were
+ *   magnitude    order by column norm alone, weights as they were
+ * Ratios are OBS over the other on the same tokens, with standard errors clustered by sequence:
+ * below 1 OBS is better.  The layer error is the mean of variant.h's over the layers.  Widths are
+ * shares of the parent's, to the nearest multiple of WIDTH_STEP.  Quality only: nothing is timed,
+ * nothing is random.
  *
  *   bench_compress MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "evaluator/compression/obs.h"
-#include "evaluator/compression/stitch.h"
-#include "evaluator/quality/quality.h"
 #include "space/base/err.h"
-#include "tests/bench/bench_model.h"
+#include "tests/bench/divergence.h"
+#include "tests/bench/magnitude.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define CALIBRATION_TOKENS 65536
-#define QUALITY_TOKENS     8192
-#define THREADS            1
+#define QUALITY_TOKENS     16384
+#define THREADS            2
+#define WIDTH_STEP         32 /* rows of every 32-block format */
 
 /* One way to narrow. */
 struct method {
@@ -30,26 +31,37 @@ struct method {
     struct store *store;
 };
 
-enum { METHOD_OBS, METHOD_CUT, METHOD_IMPORTANCE, N_METHODS };
+enum { METHOD_OBS, METHOD_CUT, METHOD_IMPORTANCE, METHOD_MAGNITUDE, N_METHODS };
 
 struct bench {
     struct bench_model m;
     struct method method[N_METHODS];
 };
 
+static int make_order(struct bench *b, int m, struct err *err)
+{
+    struct keep_order *order = &b->method[m].order;
+
+    if (m == METHOD_IMPORTANCE || m == METHOD_MAGNITUDE) {
+        if (keep_order_init_plain(order, b->m.parent, b->m.calibration, err) != 0)
+            return -1;
+        return m == METHOD_MAGNITUDE ? magnitude_order(order, b->m.parent, err) : 0;
+    }
+    if (keep_order_init(order, b->m.parent, b->m.calibration, err) != 0)
+        return -1;
+    for (uint32_t u = 0; m == METHOD_CUT && u < 2 * order->n_layers; u++)
+        order->damping[u] = OBS_PLAIN;
+    return 0;
+}
+
 static int open_methods(struct bench *b, struct err *err)
 {
-    static const char *const names[N_METHODS] = {"OBS", "OBS, cut", "importance"};
+    static const char *const names[N_METHODS] = {"OBS", "OBS, cut", "importance", "magnitude"};
 
     for (int m = 0; m < N_METHODS; m++) {
         struct method *method = &b->method[m];
-        int status = m == METHOD_IMPORTANCE
-                         ? keep_order_init_plain(&method->order, b->m.parent, b->m.calibration, err)
-                         : keep_order_init(&method->order, b->m.parent, b->m.calibration, err);
-        if (status != 0)
+        if (make_order(b, m, err) != 0)
             return -1;
-        for (uint32_t u = 0; m == METHOD_CUT && u < 2 * method->order.n_layers; u++)
-            method->order.damping[u] = OBS_PLAIN;
         method->name = names[m];
         variant_source_init(&method->source, b->m.parent, b->m.calibration, &method->order);
         method->store = store_open(b->m.folder, err);
@@ -93,70 +105,79 @@ static int mean_error(const struct method *method, const struct genome *genome, 
 static int bench_genome(struct bench *b, const char *what, struct genome *genome, bool attn,
                         struct err *err)
 {
-    double base = 0, base_se = 0;
+    struct divergence obs, d;
 
     if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
     for (int m = 0; m < N_METHODS; m++) {
-        struct quality q;
         double layer;
-        struct model *model = stitch_model(&b->method[m].source, b->method[m].store, genome, err);
-        if (model == NULL)
+        if (divergence_of_genome(&b->m, &b->method[m].source, b->method[m].store, genome,
+                                 DIVERGENCE_ALL, &d, err) != 0 ||
+            mean_error(&b->method[m], genome, attn, &layer, err) != 0)
             return -1;
-        forward_set_model(b->m.forward, model);
-        int status = quality_measure(b->m.forward, b->m.model, b->m.states, &b->m.heldout,
-                                     QUALITY_TOKENS, &q, err);
-        forward_set_model(b->m.forward, b->m.model);
-        model_destroy(model);
-        if (status != 0 || mean_error(&b->method[m], genome, attn, &layer, err) != 0)
-            return -1;
-        if (m == METHOD_OBS) {
-            base = q.kld;
-            base_se = q.kld_se;
-        }
-        double ratio = q.kld / base;
-        double ratio_se = ratio * hypot(q.kld_se / q.kld, base_se / base);
-        printf("| %s | %s | %.4f | %.4g +- %.2g | %.3f | ", what, b->method[m].name, layer, q.kld,
-               q.kld_se, q.top1);
         if (m == METHOD_OBS)
-            printf("1 |\n");
-        else
-            printf("%.2f +- %.2f |\n", ratio, ratio_se);
+            obs = d;
+        printf("%-22s  %-10s  %11.4f  %9.4g +- %-7.2g", m == METHOD_OBS ? what : "",
+               b->method[m].name, layer, d.kld, d.kld_se);
+        if (m != METHOD_OBS) {
+            struct ratio ratio = divergence_ratio(&obs, &d);
+            printf("  %7.3f +- %.3f", ratio.value, ratio.se);
+        }
+        printf("\n");
         fflush(stdout);
     }
     return 0;
 }
 
-static int bench_all(struct bench *b, struct err *err)
+static int bench_widths(struct bench *b, struct genome *genome, struct err *err)
+{
+    static const uint32_t percent[] = {90, 80, 75, 70, 50, 25};
+    const struct geometry *g = parent_geometry(b->m.parent);
+    char name[64];
+
+    for (size_t i = 0; i < sizeof percent / sizeof percent[0]; i++) {
+        uint32_t width = (g->d_ff * percent[i] / 100 + WIDTH_STEP / 2) / WIDTH_STEP * WIDTH_STEP;
+        parent_genome(b->m.parent, genome);
+        for (uint32_t l = 0; l < g->n_layers; l++)
+            genome->ffn[l].width = width;
+        snprintf(name, sizeof name, "FFN %u of %u (%u %%)", width, g->d_ff, percent[i]);
+        if (bench_genome(b, name, genome, false, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int bench_heads(struct bench *b, struct genome *genome, struct err *err)
 {
     const struct geometry *g = parent_geometry(b->m.parent);
-    struct genome *genome = malloc(sizeof *genome);
+    uint32_t n_groups = g->n_kv_heads, per_group = g->n_heads / g->n_kv_heads;
     char name[64];
-    int status = genome != NULL ? 0 : -1;
 
-    printf("| every layer | method | layer error | KLD, nats/token +- SE | top-1 | KLD / OBS |\n"
-           "|---|---|---|---|---|---|\n");
-    for (uint32_t quarters = 3; quarters > 0 && status == 0; quarters--) {
-        parent_genome(b->m.parent, genome);
-        for (uint32_t l = 0; l < g->n_layers; l++)
-            genome->ffn[l].width = g->d_ff * quarters / 4;
-        snprintf(name, sizeof name, "FFN %u of %u", g->d_ff * quarters / 4, g->d_ff);
-        status = bench_genome(b, name, genome, false, err);
+    parent_genome(b->m.parent, genome);
+    for (uint32_t l = 0; l < g->n_layers; l++)
+        genome->attn[l].kv_groups = n_groups / 2;
+    snprintf(name, sizeof name, "KV groups %u of %u", n_groups / 2, n_groups);
+    if (n_groups > 1 && bench_genome(b, name, genome, true, err) != 0)
+        return -1;
+    parent_genome(b->m.parent, genome);
+    for (uint32_t l = 0; l < g->n_layers; l++)
+        genome->attn[l].heads_per_group = per_group / 2;
+    snprintf(name, sizeof name, "query heads %u of %u", per_group / 2, per_group);
+    return per_group > 1 ? bench_genome(b, name, genome, true, err) : 0;
+}
+
+static int bench_all(struct bench *b, struct err *err)
+{
+    struct genome *genome = malloc(sizeof *genome);
+
+    if (genome == NULL) {
+        err_set(err, ERR_MEMORY, "bench: out of memory");
+        return -1;
     }
-    for (uint32_t groups = g->n_kv_heads - 1; groups > 0 && status == 0; groups--) {
-        parent_genome(b->m.parent, genome);
-        for (uint32_t l = 0; l < g->n_layers; l++)
-            genome->attn[l].kv_groups = groups;
-        snprintf(name, sizeof name, "KV groups %u of %u", groups, g->n_kv_heads);
-        status = bench_genome(b, name, genome, true, err);
-    }
-    for (uint32_t heads = g->n_heads / g->n_kv_heads - 1; heads > 0 && status == 0; heads--) {
-        parent_genome(b->m.parent, genome);
-        for (uint32_t l = 0; l < g->n_layers; l++)
-            genome->attn[l].heads_per_group = heads;
-        snprintf(name, sizeof name, "query heads %u of %u", heads, g->n_heads / g->n_kv_heads);
-        status = bench_genome(b, name, genome, true, err);
-    }
+    bench_model_describe(&b->m);
+    printf("%-22s  %-10s  %11s  %20s  %14s\n", "every layer", "method", "layer error",
+           "KLD, nats/token +-SE", "OBS/this +- SE");
+    int status = bench_widths(b, genome, err) == 0 ? bench_heads(b, genome, err) : -1;
     free(genome);
     return status;
 }

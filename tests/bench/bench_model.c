@@ -10,6 +10,7 @@
 int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan, struct err *err)
 {
     struct forward_options options = {.n_ctx = 512, .n_batch = 512};
+    const char *separator = plan->separator != NULL ? plan->separator : "";
     struct token_set text;
     char path[64];
 
@@ -26,10 +27,10 @@ int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan,
     b->tokenizer = tokenizer_create(parent_gguf(b->parent), err);
     b->team = team_create(plan->n_threads, NULL, NULL, err);
     if (b->model == NULL || b->tokenizer == NULL || b->team == NULL ||
-        token_set_read(&b->heldout, b->tokenizer, plan->heldout, "", 512, plan->n_quality, 2,
+        token_set_read(&b->heldout, b->tokenizer, plan->heldout, separator, 512, plan->n_quality, 2,
                        err) != 0 ||
-        token_set_read(&text, b->tokenizer, plan->calibration, "", 512, plan->n_calibration, 2,
-                       err) != 0)
+        token_set_read(&text, b->tokenizer, plan->calibration, separator, 512, plan->n_calibration,
+                       2, err) != 0)
         return -1;
     b->calibration = calibration_of_parent(b->parent, b->kernels, b->team, &text, err);
     token_set_fini(&text);
@@ -41,6 +42,16 @@ int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan,
         return -1;
     b->states = parent_states_open(path, &hash, &b->heldout, err);
     return b->states != NULL ? 0 : -1;
+}
+
+void bench_model_describe(const struct bench_model *b)
+{
+    char text[160];
+
+    printf("%s\n", geometry_describe(parent_geometry(b->parent), text));
+    printf("%u held-out tokens in %u sequences, %llu calibration tokens, %s kernels\n\n",
+           token_set_n_predicted(&b->heldout), b->heldout.n_sequences,
+           (unsigned long long)calibration_n_tokens(b->calibration), b->kernels->name);
 }
 
 void bench_model_close(struct bench_model *b)

@@ -22,6 +22,7 @@ struct bench_model {
 /* What is opened and how much of it. */
 struct bench_model_plan {
     const char *model, *calibration, *heldout; /* paths */
+    const char *separator;                     /* of documents; NULL: none */
     uint32_t n_calibration, n_quality;         /* tokens, in sequences of 512 */
     unsigned n_threads;
 };
@@ -29,6 +30,8 @@ struct bench_model_plan {
 /* 0, or -1 with `err`; bench_model_close in both cases. */
 int bench_model_open(struct bench_model *bench, const struct bench_model_plan *plan,
                      struct err *err);
+/* Two lines on stdout: the parent's shape; tokens and kernels. */
+void bench_model_describe(const struct bench_model *bench);
 /* The folder goes too. */
 void bench_model_close(struct bench_model *bench);
 
