@@ -29,7 +29,8 @@ int exporter_open(struct exporter *exporter, const struct reading *reading, stru
         return -1;
     if (workshop_open(&exporter->shop, study->model, &study->parent,
                       study_path(study, "tables/calibration.bin", calibration),
-                      scratch_path(study, "store", store), err) != 0)
+                      scratch_path(study, "store", store), profile_has_bias(study->limits.profile),
+                      err) != 0)
         return -1;
     exporter->shop.source.compress_order = study->compress_order;
     return 0;

@@ -29,7 +29,10 @@ static int ensure_calibration(struct workbench *bench, struct err *err)
     if (status == 0 && origin != CALIBRATION_FOUND)
         log_info("prepare", "calibration tokens=%u", set.n_tokens);
     token_set_fini(&set);
-    return status == 0 ? workshop_prepare(bench->parent, &study->parent, path, err) : -1;
+    if (status != 0)
+        return -1;
+    return workshop_prepare(bench->parent, &study->parent, path,
+                            profile_has_bias(study->limits.profile), err);
 }
 
 static int ensure_states(struct workbench *bench, struct err *err)

@@ -93,7 +93,8 @@ int workbench_open_tables(struct workbench *bench, struct err *err)
     const struct study *study = bench->study;
     char path[STUDY_PATH_MAX];
     if (workshop_open(&bench->shop, study->model, &study->parent,
-                      study_path(study, TABLE_CALIBRATION, path), bench->place->store, err) != 0)
+                      study_path(study, TABLE_CALIBRATION, path), bench->place->store,
+                      profile_has_bias(study->limits.profile), err) != 0)
         return -1;
     bench->shop.source.compress_order = study->compress_order;
     bench->states = parent_states_open(study_path(study, TABLE_STATES, path), &study->parent,

@@ -585,6 +585,7 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
     genome->hidden = hidden = hidden_of(space, repaired, &genome->rotation);
     genome->embd = genome->head = format_of(space, repaired, GENE_EMBD, -1, hidden);
     genome->zero_ffn = profile_zero_ffn(space->limits.profile, g);
+    genome->bias = profile_has_bias(space->limits.profile);
     for (uint32_t l = 0; l < g->n_layers; l++) {
         int32_t layer = (int32_t)l;
         uint32_t groups = unit_size(space, repaired, GENE_KV_GROUPS, layer);

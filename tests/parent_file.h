@@ -106,7 +106,7 @@ __attribute__((unused)) static void parent_file_write(const char *path, const st
     for (uint32_t l = 0; l < g->n_layers; l++) {
         const struct attn_unit *a = &model->attn[l];
         const struct ffn_unit *f = &model->ffn[l];
-        char layer[24];
+        char layer[40];
 
         snprintf(layer, sizeof layer, "blk.%u.", l);
         parent_file_norm(w, layer, "attn_norm", a->norm, g->d_model);
@@ -118,6 +118,12 @@ __attribute__((unused)) static void parent_file_write(const char *path, const st
         parent_file_matrix(w, layer, "ffn_gate", &f->gate);
         parent_file_matrix(w, layer, "ffn_up", &f->up);
         parent_file_matrix(w, layer, "ffn_down", &f->down);
+        snprintf(layer, sizeof layer, "blk.%u.attn_output.bias", l);
+        if (a->bias != NULL)
+            gguf_put_tensor(w, layer, FORMAT_F32, g->d_model, 1, a->bias, NULL);
+        snprintf(layer, sizeof layer, "blk.%u.ffn_down.bias", l);
+        if (f->bias != NULL)
+            gguf_put_tensor(w, layer, FORMAT_F32, g->d_model, 1, f->bias, NULL);
     }
     if (gguf_writer_save(w, path, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);

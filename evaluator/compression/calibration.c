@@ -209,6 +209,20 @@ int calibration_head_hessian(const struct calibration *c, double *square, struct
     return 0;
 }
 
+int calibration_covariance(const struct calibration *c, uint32_t layer, enum linear_site site,
+                           size_t n, double *square, struct err *err)
+{
+    const float *mean = calibration_mean(c, layer, site);
+
+    if (calibration_hessian(c, layer, site, n, square, err) != 0)
+        return -1;
+    if (!c->is_diagonal)
+        hessian_centre(n, square, mean);
+    for (size_t i = 0; i < n && c->is_diagonal; i++)
+        square[i * n + i] = fmax(square[i * n + i] - (double)mean[i] * (double)mean[i], 0);
+    return 0;
+}
+
 int calibration_verify(const struct calibration *c, struct err *err)
 {
     for (uint32_t l = 0; l <= c->geometry.n_layers; l++)
@@ -230,7 +244,8 @@ struct hash256 calibration_text(const struct calibration *c)
 void calibration_summarise(const struct calibration *c, struct calibration_summary *summary)
 {
     const struct geometry *g = &c->geometry;
-    size_t o = calibration_site_size(g, SITE_O), widest = g->d_model > g->d_ff ? g->d_model : g->d_ff;
+    size_t o = calibration_site_size(g, SITE_O),
+           widest = g->d_model > g->d_ff ? g->d_model : g->d_ff;
 
     *summary = (struct calibration_summary){.n_tokens = c->n_tokens,
                                             .n_inputs = calibration_n_means(g),

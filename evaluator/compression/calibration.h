@@ -57,11 +57,11 @@ struct calibration_options {
 enum calibration_origin { CALIBRATION_FOUND, CALIBRATION_MADE, CALIBRATION_RESUMED };
 
 /* The calibration of the parent with that hash on that text in the file at `path`: the one that is
- * there when it belongs to both and is sound to the last byte, else one that is made, going on where
- * an earlier process was stopped, with the memory of one layer.
- * ERR_DATA: the text has fewer tokens than one sequence; an input is not finite (the message names
- * the tensor and the position that are to blame where it is a weight).  ERR_STOPPED; ERR_RESOURCE
- * while another process makes the file; the codes of file.h. */
+ * there when it belongs to both and is sound to the last byte, else one that is made, going on
+ * where an earlier process was stopped, with the memory of one layer. ERR_DATA: the text has fewer
+ * tokens than one sequence; an input is not finite (the message names the tensor and the position
+ * that are to blame where it is a weight).  ERR_STOPPED; ERR_RESOURCE while another process makes
+ * the file; the codes of file.h. */
 int calibration_ensure(const char *path, struct parent *parent, const struct hash256 *parent_hash,
                        const struct kernels *kernels, struct team *team,
                        const struct token_set *tokens, const struct calibration_options *options,
@@ -80,13 +80,17 @@ const float *calibration_mean_square(const struct calibration *calibration, uint
 const float *calibration_mean(const struct calibration *calibration, uint32_t layer,
                               enum linear_site site);
 /* H of the first `n` inputs of a site (at most its n_in): square[n][n], symmetric, not damped; the
- * caller's memory.  Diagonal in a diagonal calibration.  ERR_DATA when the layer is damaged in the file.  Calls may come from several
- * threads. */
+ * caller's memory.  Diagonal in a diagonal calibration.  ERR_DATA when the layer is damaged in the
+ * file.  Calls may come from several threads. */
 int calibration_hessian(const struct calibration *calibration, uint32_t layer,
                         enum linear_site site, size_t n, double *square, struct err *err);
 /* H of what the head multiplies, the stream behind the final norm: square[d_model][d_model]. */
 int calibration_head_hessian(const struct calibration *calibration, double *square,
                              struct err *err);
+/* As calibration_hessian, of the covariances, C = H - mu mu' (hessian_centre); of the mean squares
+ * alone where only those are known. */
+int calibration_covariance(const struct calibration *calibration, uint32_t layer,
+                           enum linear_site site, size_t n, double *square, struct err *err);
 /* Only diagonals are known. */
 bool calibration_is_diagonal(const struct calibration *calibration);
 /* What it was heard on: the hash of the token set; of the file for a diagonal one. */

@@ -10,6 +10,7 @@
 #include "space/base/err.h"
 #include "space/base/log.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +23,11 @@ enum { JUDGE_ROWS = 64 };
 struct work {
     size_t n_rows, n_full, n_cols, n_left; /* n_left of the packed columns stay */
     float *full;                           /* [n_rows][n_full] the parent's */
-    float *target;   /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
-    float *back;     /* [n_cols] a packed row, unpacked */
-    double *hessian; /* [n_full][n_full]; NULL: the identity */
-    double *judged;  /* [3][JUDGE_ROWS][n_full] */
+    float *target;     /* [n_rows][n_cols] what is to be packed; `full` where all columns stay */
+    float *back;       /* [n_cols] a packed row, unpacked */
+    double *hessian;   /* [n_full][n_full], covariances where centred; NULL: the identity */
+    const float *mean; /* [n_full] of the inputs where centred, else NULL */
+    double *judged;    /* [3][JUDGE_ROWS][n_full] */
 };
 
 static size_t parent_row(const struct cut *cut, size_t row)
@@ -101,9 +103,14 @@ static int read_rows(struct work *w, const struct cut *cut, struct err *err)
 
 static int read_moments(struct work *w, const struct cut *cut, struct err *err)
 {
-    if (cut->calibration == NULL)
+    const struct calibration *calibration = cut->calibration;
+
+    if (calibration == NULL)
         return 0;
-    return calibration_hessian(cut->calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
+    if (!cut->centred)
+        return calibration_hessian(calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
+    w->mean = calibration_mean(calibration, cut->layer, cut->site);
+    return calibration_covariance(calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
 }
 
 /* --- solving ---------------------------------------------------------------------------------- */
@@ -269,8 +276,32 @@ static int compare_row(const struct work *w, const struct cut *cut, enum format 
     return 0;
 }
 
+/* What a row makes of the mean input. */
+static double mean_of(const struct work *w, const double *row)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < w->n_full; i++)
+        sum += row[i] * (double)w->mean[i];
+    return sum;
+}
+
+/* Errors of n rows, as many of the parent's and of what they lost.  Covariances know nothing of the
+ * mean: the parent's output has it, and of what was lost the bias makes up for it. */
+static void sum_rows(const struct work *w, size_t n, const double *all, const double *lost,
+                     float *bias, double *error, double *whole)
+{
+    *whole += loss_of(w, all, n);
+    *error += loss_of(w, lost, n);
+    for (size_t r = 0; w->mean != NULL && r < n; r++) {
+        double mean = mean_of(w, all + r * w->n_full);
+        *whole += mean * mean;
+        bias[r] = (float)mean_of(w, lost + r * w->n_full);
+    }
+}
+
 static int judge(const struct work *w, const struct cut *cut, enum format format,
-                 const uint8_t *out, double *error, double *whole, struct err *err)
+                 const uint8_t *out, float *bias, double *error, double *whole, struct err *err)
 {
     size_t row_bytes = format_row_bytes(format, w->n_left);
     double *all = w->judged, *lost = all + JUDGE_ROWS * w->n_full;
@@ -281,8 +312,7 @@ static int judge(const struct work *w, const struct cut *cut, enum format format
             if (compare_row(w, cut, format, begin + r, out + (begin + r) * row_bytes,
                             all + r * w->n_full, lost + r * w->n_full, err) != 0)
                 return -1;
-        *whole += loss_of(w, all, n);
-        *error += loss_of(w, lost, n);
+        sum_rows(w, n, all, lost, bias != NULL ? bias + begin : NULL, error, whole);
     }
     return 0;
 }
@@ -348,12 +378,13 @@ static int pack_and_shorten(struct work *w, const struct cut *cut, enum format f
     return status;
 }
 
-int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error, double *whole,
-              struct err *err)
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias, double *error,
+              double *whole, struct err *err)
 {
     struct work w;
     int status = -1;
 
+    assert(cut->centred == (bias != NULL));
     if (work_init(&w, cut, err) != 0)
         return -1;
     if (read_rows(&w, cut, err) != 0 || read_moments(&w, cut, err) != 0)
@@ -364,8 +395,29 @@ int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *e
         goto done;
     else if (w.n_left < w.n_cols && pack_and_shorten(&w, cut, format, out, err) != 0)
         goto done;
-    status = judge(&w, cut, format, out, error, whole, err);
+    status = judge(&w, cut, format, out, bias, error, whole, err);
 done:
+    work_fini(&w);
+    return status;
+}
+
+int cut_mean_output(const struct cut *cut, float *bias, double *error, double *whole,
+                    struct err *err)
+{
+    struct work w;
+
+    assert(cut->centred && cut->cols.at == NULL);
+    if (work_init(&w, cut, err) != 0)
+        return -1;
+    int status = read_rows(&w, cut, err);
+    if (status == 0)
+        status = read_moments(&w, cut, err);
+    for (size_t begin = 0; begin < w.n_rows && status == 0; begin += JUDGE_ROWS) {
+        size_t n = w.n_rows - begin < JUDGE_ROWS ? w.n_rows - begin : JUDGE_ROWS;
+        for (size_t i = 0; i < n * w.n_full; i++)
+            w.judged[i] = (double)w.full[begin * w.n_full + i];
+        sum_rows(&w, n, w.judged, w.judged, bias + begin, error, whole);
+    }
     work_fini(&w);
     return status;
 }

@@ -8,7 +8,14 @@
  * the format asked for is copied byte for byte.
  *
  * Rows may also be cut after they were packed, at the end of a block: then what is left has the
- * codes that it had in the whole row. */
+ * codes that it had in the whole row.
+ *
+ * Beside a bias.  Where the output has a bias, it takes over what the weights do to its mean:
+ *
+ *     b = W mu - W' mu_S      mu = the mean input
+ *
+ * and what is left to lose is tr(D C D'), C = H - mu mu' (hessian_centre; methods.md A1, "a bias is
+ * free quality").  Such a cut is `centred`: solved, packed and judged with C. */
 #ifndef KERF_CUT_H
 #define KERF_CUT_H
 
@@ -39,6 +46,7 @@ struct cut {
     uint32_t n_left;
     /* The rows with all of `cols`, packed before, to be cut short; NULL: they are packed. */
     const uint8_t *packed;
+    bool centred; /* the output has a bias (needs a calibration) */
 };
 
 /* The weights that cut_build would pack: the kept rows, and where columns go those that stay solved
@@ -47,11 +55,17 @@ int cut_target(const struct cut *cut, float *target, struct err *err);
 
 /* Pack into out[n_rows][format_row_bytes].  Adds to *error the mean squared change of the output,
  * tr(D H D') with D = parent's weights - packed ones (0 where a column went) over the rows that
- * stay, H not damped; to *whole what the parent's own output is, tr(W H W'), over the same rows.
+ * stay, H not damped (C where centred); to *whole what the parent's own output is, tr(W H W'), over
+ * the same rows.
+ *   bias  [n_rows] where centred: becomes b; else NULL
  *
  * Memory: the kept rows as floats and H as doubles.  ERR_DATA names tensor and position of a NaN,
  * an infinity or a value that the format cannot hold. */
-int cut_build(const struct cut *cut, enum format format, uint8_t *out, double *error, double *whole,
-              struct err *err);
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias, double *error,
+              double *whole, struct err *err);
+
+/* What is left of a centred cut when the matrix goes altogether: its mean output, bias[n_rows]. */
+int cut_mean_output(const struct cut *cut, float *bias, double *error, double *whole,
+                    struct err *err);
 
 #endif

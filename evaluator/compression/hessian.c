@@ -12,6 +12,9 @@
 /* Columns of a panel. */
 enum { PANEL = MOMENTS_PANEL };
 
+/* Of a mean square: the triangle and the mean are floats, each is off by up to 6e-8 of itself. */
+#define HESSIAN_NOISE 1e-6
+
 int hessian_init(struct hessian *h, size_t n, struct err *err)
 {
     *h = (struct hessian){.n = n};
@@ -126,6 +129,20 @@ void hessian_unpack(const float *triangle, size_t n, double *square)
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j <= i; j++)
             square[i * n + j] = square[j * n + i] = (double)*triangle++;
+}
+
+void hessian_centre(size_t n, double *square, const float *mean)
+{
+    for (size_t i = 0; i < n; i++) {
+        double had = square[i * n + i];
+        for (size_t j = 0; j < n; j++)
+            square[i * n + j] -= (double)mean[i] * (double)mean[j];
+        if (square[i * n + i] <= HESSIAN_NOISE * had)
+            square[i * n + i] = 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n && square[i * n + i] == 0; j++)
+            square[i * n + j] = square[j * n + i] = 0;
 }
 
 double hessian_live_mean(size_t n, const double *h)

@@ -3,10 +3,10 @@
  * the text).  The output error of any change D of the weights is tr(D H D') per token.
  *
  * Summing.  A product of two floats is exact in double, and every entry takes its products in the
- * order of the tokens (kernels.h, moments).  So the error of a sum is that of N additions in double,
- * at most N 2^-53 of the sum of magnitudes, and the bits are the same for any number of threads, any
- * batches and any processor; products in float would be twice as fast and keep none of that.  The
- * sums stay in double until hessian_pack rounds them once.
+ * order of the tokens (kernels.h, moments).  So the error of a sum is that of N additions in
+ * double, at most N 2^-53 of the sum of magnitudes, and the bits are the same for any number of
+ * threads, any batches and any processor; products in float would be twice as fast and keep none of
+ * that.  The sums stay in double until hessian_pack rounds them once.
  *
  * Keeping.  The lower triangle by rows as floats: a relative error of 6e-8 in an entry, where the
  * sampling of N tokens makes one of about 1 / sqrt(N) and the damping of every use adds 1e-2 to the
@@ -51,6 +51,12 @@ size_t hessian_triangle_size(size_t n);
 void hessian_pack(const struct hessian *hessian, float *triangle, float *mean);
 /* square[n][n], symmetric, of the first n inputs of a triangle. */
 void hessian_unpack(const float *triangle, size_t n, double *square);
+
+/* Covariances in place of second moments: square[n][n] -= mean mean'.  What is left of a mean
+ * square after that is 1e-6 of it or less is rounding: such an input never varies, its row and
+ * column become 0.  Where a bias makes up for the mean, tr(D C D') is the output error of any
+ * change D of the weights (methods.md A1), and C stands wherever H stands else. */
+void hessian_centre(size_t n, double *square, const float *mean);
 
 /* Mean of the diagonal of H[n][n] over the inputs that were seen, H_ii > 0; 0 when none was.  What
  * every damping is a share of. */

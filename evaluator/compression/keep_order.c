@@ -8,6 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Two ways to order. */
+struct how {
+    bool repair, centred;
+};
+
 /* A tensor of the parent with the Hessian of its input. */
 struct subject {
     const struct gguf_tensor *tensor;
@@ -25,11 +30,11 @@ static void subject_fini(struct subject *s)
 }
 
 static int subject_init(struct subject *s, const struct gguf_tensor *tensor, uint32_t layer,
-                        bool repair, enum linear_site site, const struct calibration *calibration,
-                        struct err *err)
+                        struct how how, enum linear_site site,
+                        const struct calibration *calibration, struct err *err)
 {
     size_t n_in = tensor->dims[0], n_out = tensor->dims[1];
-    double damping = repair ? obs_damping(n_in, calibration_n_tokens(calibration)) : OBS_PLAIN;
+    double damping = how.repair ? obs_damping(n_in, calibration_n_tokens(calibration)) : OBS_PLAIN;
 
     *s = (struct subject){.tensor = tensor, .layer = layer, .asked = damping, .damping = damping};
     s->hessian = malloc(n_in * n_in * sizeof *s->hessian);
@@ -38,7 +43,8 @@ static int subject_init(struct subject *s, const struct gguf_tensor *tensor, uin
         err_set(err, ERR_MEMORY, "keep order: no memory for %zu x %zu moments", n_in, n_in);
         goto undo;
     }
-    if (calibration_hessian(calibration, layer, site, n_in, s->hessian, err) != 0)
+    if ((how.centred ? calibration_covariance : calibration_hessian)(calibration, layer, site, n_in,
+                                                                     s->hessian, err) != 0)
         goto undo;
     parent_unpack(tensor, 0, n_out, s->weights);
     s->obs = (struct obs_layer){n_in, n_out, s->hessian, s->weights};
@@ -82,14 +88,14 @@ static void tell_damping(const struct subject *s)
 }
 
 static int order_ffn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                     bool repair, const struct calibration *calibration, struct err *err)
+                     struct how how, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *down = parent_tensor(parent, layer, TENSOR_DOWN);
     struct subject s;
 
     if (down == NULL)
         return 0;
-    if (subject_init(&s, down, layer, repair, SITE_DOWN, calibration, err) != 0)
+    if (subject_init(&s, down, layer, how, SITE_DOWN, calibration, err) != 0)
         return -1;
     struct obs_items channels = {1, s.obs.n_in, 1};
     order->n_channels[layer] = (uint32_t)s.obs.n_in;
@@ -102,7 +108,7 @@ static int order_ffn(struct keep_order *order, const struct parent *parent, uint
 
 /* Columns of W_o come as [group][head of the group][head_dim]. */
 static int order_attn(struct keep_order *order, const struct parent *parent, uint32_t layer,
-                      bool repair, const struct calibration *calibration, struct err *err)
+                      struct how how, const struct calibration *calibration, struct err *err)
 {
     const struct gguf_tensor *o = parent_tensor(parent, layer, TENSOR_O);
     const struct gguf_tensor *k = parent_tensor(parent, layer, TENSOR_K);
@@ -110,7 +116,7 @@ static int order_attn(struct keep_order *order, const struct parent *parent, uin
 
     if (o == NULL || k == NULL)
         return 0;
-    if (subject_init(&s, o, layer, repair, SITE_O, calibration, err) != 0)
+    if (subject_init(&s, o, layer, how, SITE_O, calibration, err) != 0)
         return -1;
     size_t head_dim = parent_geometry(parent)->head_dim;
     size_t n_heads = s.obs.n_in / head_dim, n_groups = k->dims[1] / head_dim;
@@ -127,7 +133,7 @@ static int order_attn(struct keep_order *order, const struct parent *parent, uin
     return order->head[layer] != NULL ? 0 : -1;
 }
 
-static int order_all(struct keep_order *order, const struct parent *parent, bool repair,
+static int order_all(struct keep_order *order, const struct parent *parent, struct how how,
                      const struct calibration *calibration, struct err *err)
 {
     struct keep_order *fresh = calloc(1, sizeof *fresh);
@@ -136,10 +142,11 @@ static int order_all(struct keep_order *order, const struct parent *parent, bool
         err_set(err, ERR_MEMORY, "keep order: out of memory");
         return -1;
     }
+    fresh->centred = how.centred;
     fresh->n_layers = parent_geometry(parent)->n_layers;
     for (uint32_t l = 0; l < fresh->n_layers; l++) {
-        if (order_attn(fresh, parent, l, repair, calibration, err) != 0 ||
-            order_ffn(fresh, parent, l, repair, calibration, err) != 0) {
+        if (order_attn(fresh, parent, l, how, calibration, err) != 0 ||
+            order_ffn(fresh, parent, l, how, calibration, err) != 0) {
             keep_order_fini(fresh);
             free(fresh);
             return -1;
@@ -150,17 +157,31 @@ static int order_all(struct keep_order *order, const struct parent *parent, bool
     return 0;
 }
 
+static int order_repaired(struct keep_order *order, const struct parent *parent, bool centred,
+                          const struct calibration *calibration, struct err *err)
+{
+    /* Without cross terms there is nothing to repair with. */
+    struct how how = {!calibration_is_diagonal(calibration), centred};
+
+    return order_all(order, parent, how, calibration, err);
+}
+
 int keep_order_init(struct keep_order *order, const struct parent *parent,
                     const struct calibration *calibration, struct err *err)
 {
-    /* Without cross terms there is nothing to repair with. */
-    return order_all(order, parent, !calibration_is_diagonal(calibration), calibration, err);
+    return order_repaired(order, parent, false, calibration, err);
+}
+
+int keep_order_init_centred(struct keep_order *order, const struct parent *parent,
+                            const struct calibration *calibration, struct err *err)
+{
+    return order_repaired(order, parent, true, calibration, err);
 }
 
 int keep_order_init_plain(struct keep_order *order, const struct parent *parent,
                           const struct calibration *calibration, struct err *err)
 {
-    return order_all(order, parent, false, calibration, err);
+    return order_all(order, parent, (struct how){false, false}, calibration, err);
 }
 
 void keep_order_fini(struct keep_order *order)

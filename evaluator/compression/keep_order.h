@@ -3,8 +3,10 @@
  *   FFN channels   the greedy order of obs.h over the columns of W_down
  *   KV groups      the same over the columns of W_o that the query heads of a group feed
  *   query heads    the same over the columns of one head, in rounds in which every group loses one
- * Each with the Hessian of that matrix's input.  Heads are ordered with all groups there and groups
- * with all heads there; a kept set that is smaller in both takes the first of both orders.
+ * Each with the Hessian of that matrix's input, or where o and down will have a bias with its
+ * covariances (`centred`): what never varies is then the first to go, a bias stands for it.  Heads
+ * are ordered with all groups there and groups with all heads there; a kept set that is smaller in
+ * both takes the first of both orders.
  *
  * The columns that stay are to be solved anew (obs_repair) with the damping that the unit's order
  * was made with; where that was OBS_PLAIN they stay as they are, as they do everywhere with a
@@ -22,7 +24,7 @@
  *
  * An order is made once and kept in a file beside the calibration, since a process comes and goes
  * with every evaluation, and since nodes whose processors round differently must cut alike:
- *   "KERFKEEP" | u32 version, n_layers | identity[32] of calibration and version |
+ *   "KERFKEEP" | u32 version, n_layers | identity[32] of calibration, version and centring |
  *   per layer: u32 n_channels, n_groups, n_heads, 0 | f64 damping of attention, FFN |
  *              u32 channel[n_channels], group[n_groups], head[n_heads] |
  *   SHA-256 of all of it */
@@ -33,6 +35,7 @@
 #include "evaluator/parent.h"
 
 struct keep_order {
+    bool centred; /* made with covariances, for weights beside a bias; part of the hash */
     uint32_t n_layers;
     uint32_t n_channels[GEOMETRY_MAX_LAYERS], n_groups[GEOMETRY_MAX_LAYERS];
     uint32_t n_heads[GEOMETRY_MAX_LAYERS];   /* 0 without the unit, as are those above */
@@ -49,21 +52,26 @@ struct keep_order {
  * narrower than its geometry the arrays are as short as that unit. */
 int keep_order_init(struct keep_order *order, const struct parent *parent,
                     const struct calibration *calibration, struct err *err);
+/* The same with covariances. */
+int keep_order_init_centred(struct keep_order *order, const struct parent *parent,
+                            const struct calibration *calibration, struct err *err);
 /* By importance alone, mean(x_j^2) * |W[:, j]|^2 of the same columns, nothing repaired: what the
  * other one is compared with. */
 int keep_order_init_plain(struct keep_order *order, const struct parent *parent,
                           const struct calibration *calibration, struct err *err);
 void keep_order_fini(struct keep_order *order); /* a zeroed struct is fine */
 
-/* The order in the file at `path` when it belongs to this calibration and is sound; else it is made
- * and left there (atomically; a file that cannot be written costs a line in the log). */
+/* The order in the file at `path` when it belongs to this calibration, is centred or not as asked
+ * for and is sound; else it is made and left there (atomically; a file that cannot be written costs
+ * a line in the log). */
 int keep_order_open(struct keep_order *order, const char *path, const struct parent *parent,
-                    const struct calibration *calibration, struct err *err);
+                    const struct calibration *calibration, bool centred, struct err *err);
 int keep_order_save(const struct keep_order *order, const struct calibration *calibration,
                     const char *path, struct err *err);
-/* ERR_DATA when the file is damaged, of another version or of another calibration or parent. */
+/* ERR_DATA when the file is damaged, of another version, of another calibration or parent, or
+ * centred where it should not be (or the other way round). */
 int keep_order_load(struct keep_order *order, const char *path, const struct parent *parent,
-                    const struct calibration *calibration, struct err *err);
+                    const struct calibration *calibration, bool centred, struct err *err);
 
 /* Over everything that the order says. */
 struct hash256 keep_order_hash(const struct keep_order *order);

@@ -32,7 +32,11 @@ struct layer_head {
 };
 _Static_assert(sizeof(struct layer_head) == 32, "the head of a layer has no holes");
 
-static struct file_head head_of(uint32_t n_layers, const struct calibration *calibration)
+/* What tells a centred order from others. */
+static const char centred_mark[] = "centred";
+
+static struct file_head head_of(uint32_t n_layers, const struct calibration *calibration,
+                                bool centred)
 {
     struct file_head head = {.version = KEEP_ORDER_VERSION, .n_layers = n_layers};
     struct hash256 name = calibration_hash(calibration),
@@ -43,6 +47,8 @@ static struct file_head head_of(uint32_t n_layers, const struct calibration *cal
     sha256_init(&sha);
     sha256_update(&sha, name.bytes, sizeof name.bytes);
     sha256_update(&sha, figures.bytes, sizeof figures.bytes);
+    if (centred)
+        sha256_update(&sha, centred_mark, sizeof centred_mark);
     head.identity = sha256_final(&sha);
     return head;
 }
@@ -89,6 +95,8 @@ struct hash256 keep_order_hash(const struct keep_order *order)
     struct sha256 sha;
 
     sha256_init(&sha);
+    if (order->centred)
+        sha256_update(&sha, centred_mark, sizeof centred_mark);
     for (uint32_t l = 0; l < order->n_layers; l++) {
         struct layer_head head = layer_head_of(order, l);
         sha256_update(&sha, &head, sizeof head);
@@ -102,7 +110,7 @@ struct hash256 keep_order_hash(const struct keep_order *order)
 int keep_order_save(const struct keep_order *order, const struct calibration *calibration,
                     const char *path, struct err *err)
 {
-    struct file_head head = head_of(order->n_layers, calibration);
+    struct file_head head = head_of(order->n_layers, calibration, order->centred);
     size_t n_bytes = sizeof head;
 
     for (uint32_t l = 0; l < order->n_layers; l++)
@@ -227,9 +235,9 @@ static bool read_layers(struct keep_order *order, const struct file_map *map,
 }
 
 int keep_order_load(struct keep_order *order, const char *path, const struct parent *parent,
-                    const struct calibration *calibration, struct err *err)
+                    const struct calibration *calibration, bool centred, struct err *err)
 {
-    struct file_head ours = head_of(parent_geometry(parent)->n_layers, calibration), head;
+    struct file_head ours = head_of(parent_geometry(parent)->n_layers, calibration, centred), head;
     struct keep_order *fresh = calloc(1, sizeof *fresh);
     struct file_map map;
     int status = -1;
@@ -243,6 +251,7 @@ int keep_order_load(struct keep_order *order, const char *path, const struct par
         return -1;
     }
     fresh->n_layers = ours.n_layers;
+    fresh->centred = centred;
     if (map.size < sizeof head + sizeof(struct hash256) ||
         memcmp(map.data, magic, sizeof magic) != 0) {
         err_set(err, ERR_DATA, "%s is not a keep order", path);
@@ -268,15 +277,15 @@ done:
 }
 
 int keep_order_open(struct keep_order *order, const char *path, const struct parent *parent,
-                    const struct calibration *calibration, struct err *err)
+                    const struct calibration *calibration, bool centred, struct err *err)
 {
     struct err why = {0};
 
-    if (keep_order_load(order, path, parent, calibration, &why) == 0)
+    if (keep_order_load(order, path, parent, calibration, centred, &why) == 0)
         return 0;
     if (why.code != ERR_MISSING)
         log_info("keep_order", "%s: it is made anew", why.text);
-    if (keep_order_init(order, parent, calibration, err) != 0)
+    if ((centred ? keep_order_init_centred : keep_order_init)(order, parent, calibration, err) != 0)
         return -1;
     if (keep_order_save(order, calibration, path, &why) != 0)
         log_warn("keep_order", "%s: the order is not kept", why.text);

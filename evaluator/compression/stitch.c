@@ -17,13 +17,22 @@ static struct weights weights_at(const struct variant *variant, uint32_t matrix,
                             .n_in = variant->matrix[matrix].n_in};
 }
 
+/* Of a dropped unit, the part that has its mean output. */
+static bool leaves_mean(const struct genome *genome, enum part part, uint32_t layer)
+{
+    return genome->bias && ((part == PART_O && genome->attn[layer].kv_groups == 0) ||
+                            (part == PART_DOWN && genome->ffn[layer].width == 0));
+}
+
 bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
                 struct variant_key *key)
 {
     const struct attn_choice *attn = &genome->attn[layer];
     const struct ffn_choice *ffn = &genome->ffn[layer];
 
-    *key = (struct variant_key){.part = part, .layer = layer};
+    *key = (struct variant_key){.part = part, .layer = layer, .format = FORMAT_F32};
+    if (leaves_mean(genome, part, layer))
+        return true;
     switch (part) {
     case PART_QKV:
     case PART_O:
@@ -76,6 +85,7 @@ static int stitch_attn(struct attn_unit *unit, const struct variant_source *sour
         get_part(source, store, genome, PART_O, layer, &o, err) != 0)
         return -1;
     *unit = (struct attn_unit){.present = true,
+                               .bias = genome->bias ? variant_bias(&o) : NULL,
                                .n_heads = choice->kv_groups * choice->heads_per_group,
                                .n_groups = choice->kv_groups,
                                .norm = norm->data,
@@ -100,6 +110,7 @@ static int stitch_ffn(struct ffn_unit *unit, const struct variant_source *source
         get_part(source, store, genome, PART_DOWN, layer, &down, err) != 0)
         return -1;
     *unit = (struct ffn_unit){.present = true,
+                              .bias = genome->bias ? variant_bias(&down) : NULL,
                               .width = choice->width,
                               .norm = norm->data,
                               .gate = weights_at(&gate_up, 0, choice->gate_up, choice->act),
@@ -136,12 +147,33 @@ static int stitch_zero_ffn(struct ffn_unit *unit, const struct variant_source *s
     return 0;
 }
 
+/* The mean output of a unit that is dropped; *bias stays where the parent has nothing there. */
+static int stitch_mean_output(const float **bias, const struct variant_source *source,
+                              struct store *store, const struct genome *genome, enum part part,
+                              uint32_t layer, struct err *err)
+{
+    bool attn = part == PART_O;
+    struct variant variant;
+
+    if (!leaves_mean(genome, part, layer) ||
+        (parent_tensor(source->parent, layer, attn ? TENSOR_O : TENSOR_DOWN) == NULL &&
+         parent_tensor(source->parent, layer, attn ? TENSOR_O_BIAS : TENSOR_DOWN_BIAS) == NULL))
+        return 0;
+    if (get_part(source, store, genome, part, layer, &variant, err) != 0)
+        return -1;
+    *bias = variant_bias(&variant);
+    return 0;
+}
+
 static int stitch_layer(struct model *model, const struct variant_source *source,
                         struct store *store, const struct genome *genome, uint32_t l,
                         struct err *err)
 {
     if (genome->attn[l].kv_groups > 0 &&
         stitch_attn(&model->attn[l], source, store, genome, l, err) != 0)
+        return -1;
+    if (stitch_mean_output(&model->attn[l].bias, source, store, genome, PART_O, l, err) != 0 ||
+        stitch_mean_output(&model->ffn[l].bias, source, store, genome, PART_DOWN, l, err) != 0)
         return -1;
     if (genome->ffn[l].width > 0)
         return stitch_ffn(&model->ffn[l], source, store, genome, l, err);
@@ -169,12 +201,28 @@ static int stitch_ends(struct model *model, const struct variant_source *source,
     return 0;
 }
 
+static int check_biases(const struct variant_source *source, const struct genome *genome,
+                        struct err *err)
+{
+    if (genome->bias && !source->order->centred)
+        err_set(err, ERR_CONFIG, "a genome with biases wants weights that were solved beside them");
+    else if (!genome->bias && parent_has_bias(source->parent))
+        err_set(err, ERR_CONFIG,
+                "the parent has biases of attn_output or ffn_down, which profile native alone "
+                "carries");
+    else
+        return 0;
+    return -1;
+}
+
 struct model *stitch_model(const struct variant_source *source, struct store *store,
                            const struct genome *genome, struct err *err)
 {
     const struct geometry *geometry = parent_geometry(source->parent);
-    struct model *model = calloc(1, sizeof *model);
 
+    if (check_biases(source, genome, err) != 0)
+        return NULL;
+    struct model *model = calloc(1, sizeof *model);
     if (model == NULL) {
         err_set(err, ERR_MEMORY, "stitch: out of memory");
         return NULL;
@@ -206,7 +254,9 @@ static int part_error(const struct variant_source *source, struct store *store,
     if (!stitch_key(base, part, layer, &was))
         return 0;
     if (!stitch_key(genome, part, layer, &is)) {
-        *error = fmax(*error, 1);
+        /* With biases the loss is told by the part that has the mean output. */
+        if (!genome->bias)
+            *error = fmax(*error, 1);
         return 0;
     }
     if (id128_equal(variant_id(source, &was), variant_id(source, &is)))

@@ -7,17 +7,20 @@
 
 /* The model of a canonical genome, compressed from `source`; weights are borrowed from the store
  * and the source's parent.  Norms are the parent's; a zero FFN (genome->zero_ffn columns) is
- * carried where the genome says so.  Yours to free with model_destroy. */
+ * carried where the genome says so.  Biases come from a centred source, also in place of dropped
+ * units: ERR_CONFIG for a genome with biases and another source, or without them where the parent
+ * has some.  Yours to free with model_destroy. */
 struct model *stitch_model(const struct variant_source *source, struct store *store,
                            const struct genome *genome, struct err *err);
 
-/* The variant that a genome wants of a part (layer 0 for embedding and head); false where it has
- * none. */
+/* The variant that a genome wants of a part (layer 0 for embedding and head), the mean output that
+ * a dropped unit leaves behind being one; false where it has none. */
 bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
                 struct variant_key *key);
 
 /* What tells `genome` from `base`, seen in the layers alone: the largest relative error (variant.h)
- * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone.  NAN where
+ * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone (that of its
+ * mean output where one is left behind).  NAN where
  * the two have the same weights. */
 int stitch_error(const struct variant_source *source, struct store *store,
                  const struct genome *base, const struct genome *genome, double *error,

@@ -23,7 +23,8 @@ static const char magic[8] = "KERFVARI";
 /* The first page of a variant's file, zeros up to 512 bytes. */
 struct store_page {
     char magic[8];
-    uint32_t version, part, layer, kept, heads_per_group, ggml_type, n_matrices, compress_order;
+    uint32_t version, part, layer, kept, heads_per_group, ggml_type, n_matrices;
+    uint16_t compress_order, biased;
     uint64_t n_bytes; /* of the payload */
     double error;
     struct {
@@ -157,7 +158,8 @@ static struct store_page page_of(const struct variant_source *source, const stru
                               .heads_per_group = key->heads_per_group,
                               .ggml_type = format_to_ggml(key->format),
                               .n_matrices = layout->n_matrices,
-                              .compress_order = (uint32_t)source->compress_order,
+                              .compress_order = (uint16_t)source->compress_order,
+                              .biased = layout->biased,
                               .n_bytes = layout->n_bytes};
 
     memcpy(page.magic, magic, sizeof magic);
@@ -301,7 +303,7 @@ int store_get(struct store *store, const struct variant_source *source,
 
     if (table_find(store, entry.id, variant))
         return 0;
-    variant_layout(parent_geometry(source->parent), key, &entry.variant);
+    variant_layout(source, key, &entry.variant);
     if (variant_path(store, entry.id, folder, path, err) != 0)
         return -1;
     int found = entry_open(source, key, path, &entry, err);

@@ -74,13 +74,38 @@ static void add_matrix(struct variant *layout, enum format format, size_t n_out,
     layout->n_bytes = offset + layout->matrix[m].n_bytes;
 }
 
-void variant_layout(const struct geometry *g, const struct variant_key *key, struct variant *layout)
+/* Whether variants of this part have a bias. */
+static bool part_is_biased(const struct variant_source *source, enum part part)
+{
+    return source->order->centred && (part == PART_O || part == PART_DOWN);
+}
+
+/* Nothing is kept but the mean output. */
+static bool is_mean_output(const struct variant_source *source, const struct variant_key *key)
+{
+    return key->kept == 0 && part_is_biased(source, key->part);
+}
+
+static void add_bias(struct variant *layout, size_t n)
+{
+    layout->biased = true;
+    layout->bias_offset = (layout->n_bytes + VARIANT_ALIGN - 1) / VARIANT_ALIGN * VARIANT_ALIGN;
+    layout->n_bytes = layout->bias_offset + n * sizeof(float);
+}
+
+const float *variant_bias(const struct variant *variant)
+{
+    /* Aligned in the file's page, and in memory with it. */
+    return variant->biased ? (const float *)(const void *)(variant->data + variant->bias_offset)
+                           : NULL;
+}
+
+static void add_matrices(const struct geometry *g, const struct variant_key *key,
+                         struct variant *layout)
 {
     size_t kv_rows = (size_t)key->kept * g->head_dim;
     size_t q_rows = kv_rows * key->heads_per_group;
 
-    memset(layout, 0, sizeof *layout);
-    layout->error = NAN;
     switch (key->part) {
     case PART_QKV:
         add_matrix(layout, key->format, q_rows, g->d_model);
@@ -100,6 +125,19 @@ void variant_layout(const struct geometry *g, const struct variant_key *key, str
     default:
         add_matrix(layout, key->format, g->n_vocab, g->d_model);
     }
+}
+
+void variant_layout(const struct variant_source *source, const struct variant_key *key,
+                    struct variant *layout)
+{
+    const struct geometry *g = parent_geometry(source->parent);
+
+    memset(layout, 0, sizeof *layout);
+    layout->error = NAN;
+    if (!is_mean_output(source, key))
+        add_matrices(g, key, layout);
+    if (part_is_biased(source, key->part))
+        add_bias(layout, g->d_model);
 }
 
 /* --- what stays ------------------------------------------------------------------------------- */
@@ -205,7 +243,7 @@ bool variant_is_shortened(const struct variant_source *source, const struct vari
 
     *whole = *key;
     if (source->compress_order != COMPRESS_QUANTIZE_PRUNE || (!is_down && key->part != PART_O) ||
-        tensor == NULL)
+        tensor == NULL || is_mean_output(source, key))
         return false;
     uint32_t size = is_down ? 1 : key->heads_per_group * head_dim; /* columns of one item */
     uint32_t n = (uint32_t)(is_down ? tensor->dims[0] : tensor->dims[1] / head_dim);
@@ -251,6 +289,7 @@ static struct cut cut_of(const struct variant_source *source, uint32_t layer, en
 static void choose_columns(const struct variant_source *source, const struct variant_key *key,
                            uint32_t n_packed, const struct kept *columns, struct cut *cut)
 {
+    cut->centred = source->order->centred;
     if (source->compress_order == COMPRESS_QUANTIZE_PRUNE) {
         cut->cols = *columns;
         cut->damping = OBS_PLAIN;
@@ -316,26 +355,67 @@ void variant_cuts_fini(struct variant_cuts *cuts)
 }
 
 /* `wider` NULL: from the parent alone. */
-static int build(const struct variant_source *source, const struct variant_key *key,
-                 const struct variant *wider, struct variant *layout, uint8_t *out, struct err *err)
+static int build_matrices(const struct variant_source *source, const struct variant_key *key,
+                          const struct variant *wider, const struct variant *layout, uint8_t *out,
+                          float *bias, double *error, double *whole, struct err *err)
 {
     struct variant_cuts cuts;
-    double error = 0, whole = 0;
     int status = 0;
 
     if (variant_cuts_init(&cuts, source, key, err) != 0)
         return -1;
-    memset(out, 0, layout->n_bytes);
     for (uint32_t m = 0; m < cuts.n && status == 0; m++) {
         if (wider != NULL)
             cuts.cut[m].packed = wider->data + wider->matrix[m].offset;
-        status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, &error,
-                           &whole, err);
+        status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, bias, error,
+                           whole, err);
     }
-    if (status == 0)
-        layout->error = whole > 0 ? error / whole : 0.0;
     variant_cuts_fini(&cuts);
     return status;
+}
+
+/* The mean output of a whole o or down; zeros where the parent does not have it either. */
+static int build_mean_output(const struct variant_source *source, const struct variant_key *key,
+                             float *bias, double *error, double *whole, struct err *err)
+{
+    bool is_o = key->part == PART_O;
+    struct cut cut =
+        cut_of(source, key->layer, is_o ? TENSOR_O : TENSOR_DOWN, is_o ? SITE_O : SITE_DOWN);
+
+    cut.centred = true;
+    return cut.tensor != NULL ? cut_mean_output(&cut, bias, error, whole, err) : 0;
+}
+
+/* The parent's own bias stays. */
+static void add_parents_bias(const struct variant_source *source, const struct variant_key *key,
+                             float *bias)
+{
+    const struct gguf_tensor *own = parent_tensor(
+        source->parent, key->layer, key->part == PART_O ? TENSOR_O_BIAS : TENSOR_DOWN_BIAS);
+
+    for (uint64_t i = 0; own != NULL && i < own->dims[0]; i++)
+        bias[i] += ((const float *)own->data)[i];
+}
+
+/* `wider` NULL: from the parent alone. */
+static int build(const struct variant_source *source, const struct variant_key *key,
+                 const struct variant *wider, struct variant *layout, uint8_t *out, struct err *err)
+{
+    float *bias = layout->biased ? (float *)(void *)(out + layout->bias_offset) : NULL;
+    double error = 0, whole = 0;
+    int status;
+
+    memset(out, 0, layout->n_bytes);
+    if (is_mean_output(source, key))
+        status = build_mean_output(source, key, bias, &error, &whole, err);
+    else
+        status = build_matrices(source, key, wider, layout, out, bias, &error, &whole, err);
+    if (status != 0)
+        return -1;
+    if (bias != NULL)
+        add_parents_bias(source, key, bias);
+    layout->error = whole > 0 ? error / whole : 0.0;
+    return 0;
 }
 
 int variant_build(const struct variant_source *source, const struct variant_key *key,

@@ -38,7 +38,10 @@ struct variant_key {
     enum format format;       /* fits every row of the part */
 };
 
-/* Where packed bytes live: up to three matrices one after another, each 64-byte aligned. */
+/* Where packed bytes live: up to three matrices one after another, each 64-byte aligned; behind
+ * that of o or down its bias where the source is centred, float[d_model], likewise aligned.  A
+ * centred source has a variant of o and of down with nothing kept, too: no matrix, the bias alone,
+ * which is the unit's mean output. */
 struct variant {
     const uint8_t *data; /* borrowed from the store */
     size_t n_bytes;
@@ -47,11 +50,14 @@ struct variant {
         uint32_t n_out, n_in;
     } matrix[3]; /* q,k,v or gate,up or one */
     uint32_t n_matrices;
+    bool biased;
+    size_t bias_offset;
     /* Relative layer error tr(D H D') / tr(W H W'): the mean squared change of the part's output on
      * the calibration text over the mean square of the output itself, D = W - W', H the second
      * moments of the input (hessian.h; not damped; the identity for embedding and head).  Columns
      * that were taken away (o, down) are in it, with 0 in W'; rows that were taken away (qkv,
-     * gate/up) are not, for their loss is that of the columns they feed. */
+     * gate/up) are not, for their loss is that of the columns they feed.  Beside a bias H in the
+     * numerator is the covariance: what the bias makes up for is no loss. */
     double error;
 };
 
@@ -59,8 +65,8 @@ struct variant {
 struct variant_source {
     const struct parent *parent;
     const struct calibration *calibration;
-    const struct keep_order *order;
-    struct hash256 identity; /* parent, calibration and order */
+    const struct keep_order *order; /* centred: variants of o and down have a bias */
+    struct hash256 identity;        /* parent, calibration and order */
     enum compress_order compress_order;
 };
 
@@ -75,8 +81,11 @@ const char *part_name(enum part part);
 uint32_t variant_version(void);
 
 /* Layout only: offsets, shapes and n_bytes for a key (data NULL, error NAN). */
-void variant_layout(const struct geometry *geometry, const struct variant_key *key,
+void variant_layout(const struct variant_source *source, const struct variant_key *key,
                     struct variant *layout);
+
+/* The bias of a variant; NULL where it has none. */
+const float *variant_bias(const struct variant *variant);
 
 /* How each matrix of a part is cut, in the order of the variant's matrices. */
 struct variant_cuts {
@@ -89,11 +98,11 @@ int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *so
                       const struct variant_key *key, struct err *err);
 void variant_cuts_fini(struct variant_cuts *cuts); /* a zeroed struct is fine */
 
-/* Compress into `out` (layout->n_bytes bytes): select rows, repair columns, quantize with error
- * feedback. Sets layout->error; gaps between matrices are zeros.  ERR_DATA names tensor and
- * position of a NaN, an infinity or a value that the format cannot hold; ERR_MISSING when the
- * parent does not have that much of the unit.  One thread; different builds may run at the same
- * time. */
+/* Compress into `out` (layout->n_bytes bytes, aligned as malloc does): select rows, repair columns,
+ * quantize with error feedback. Sets layout->error; gaps between matrices are zeros.  ERR_DATA
+ * names tensor and position of a NaN, an infinity or a value that the format cannot hold;
+ * ERR_MISSING when the parent does not have that much of the unit.  One thread; different builds
+ * may run at the same time. */
 int variant_build(const struct variant_source *source, const struct variant_key *key,
                   struct variant *layout, uint8_t *out, struct err *err);
 

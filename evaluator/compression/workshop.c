@@ -5,27 +5,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ORDER_NAME "keep-order.bin"
-
 /* The order's file lies in the calibration's folder. */
 static int open_order(struct keep_order *order, const char *calibration_path,
                       const struct parent *parent, const struct calibration *calibration,
-                      struct err *err)
+                      bool biased, struct err *err)
 {
+    const char *name = biased ? "keep-order-centred.bin" : "keep-order.bin";
     char path[4096];
     const char *slash = strrchr(calibration_path, '/');
     int folder = slash != NULL ? (int)(slash - calibration_path) + 1 : 0;
 
-    if (snprintf(path, sizeof path, "%.*s" ORDER_NAME, folder, calibration_path) >=
-        (int)sizeof path) {
+    if (snprintf(path, sizeof path, "%.*s%s", folder, calibration_path, name) >= (int)sizeof path) {
         err_set(err, ERR_CREATE, "%.64s...: the path is too long", calibration_path);
         return -1;
     }
-    return keep_order_open(order, path, parent, calibration, err);
+    return keep_order_open(order, path, parent, calibration, biased, err);
 }
 
 int workshop_open(struct workshop *shop, const char *model_path, const struct hash256 *hash,
-                  const char *calibration_path, const char *store_dir, struct err *err)
+                  const char *calibration_path, const char *store_dir, bool biased, struct err *err)
 {
     memset(shop, 0, sizeof *shop);
     shop->parent = parent_open(model_path, err);
@@ -33,8 +31,8 @@ int workshop_open(struct workshop *shop, const char *model_path, const struct ha
         return -1;
     const struct geometry *geometry = parent_geometry(shop->parent);
     shop->calibration = calibration_load(calibration_path, geometry, hash, err);
-    if (shop->calibration == NULL ||
-        open_order(&shop->order, calibration_path, shop->parent, shop->calibration, err) != 0)
+    if (shop->calibration == NULL || open_order(&shop->order, calibration_path, shop->parent,
+                                                shop->calibration, biased, err) != 0)
         goto undo;
     variant_source_init(&shop->source, shop->parent, shop->calibration, &shop->order);
     shop->store = store_open(store_dir, err);
@@ -48,7 +46,7 @@ undo:
 }
 
 int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
-                     const char *calibration_path, struct err *err)
+                     const char *calibration_path, bool biased, struct err *err)
 {
     struct keep_order order = {0};
 
@@ -58,7 +56,7 @@ int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
         return -1;
     int status = calibration_verify(calibration, err);
     if (status == 0)
-        status = open_order(&order, calibration_path, parent, calibration, err);
+        status = open_order(&order, calibration_path, parent, calibration, biased, err);
     keep_order_fini(&order);
     calibration_destroy(calibration);
     return status;

@@ -16,13 +16,16 @@ struct workshop {
 /* `hash` is the parent's as the study froze it: the calibration must belong to it (ERR_DATA).  That
  * the file still has this hash is checked once, where a search or an export begins.  The order is
  * that of the file "keep-order.bin" beside the calibration; where there is none (or it is of no
- * use) it is made, which takes seconds, and left there. */
+ * use) it is made, which takes seconds, and left there.
+ *   biased  genomes have biases (profile_has_bias): weights are solved beside them, and the order's
+ *           file is "keep-order-centred.bin" */
 int workshop_open(struct workshop *shop, const char *model_path, const struct hash256 *hash,
-                  const char *calibration_path, const char *store_dir, struct err *err);
+                  const char *calibration_path, const char *store_dir, bool biased,
+                  struct err *err);
 /* Check the calibration to its last byte and leave the order beside it: once a study, so that every
  * workshop opens quickly and every node cuts alike. */
 int workshop_prepare(const struct parent *parent, const struct hash256 *hash,
-                     const char *calibration_path, struct err *err);
+                     const char *calibration_path, bool biased, struct err *err);
 /* How weights are made here, "calibration 2, order 2, variant 3": figures of models that were made
  * in another way say nothing of those that are made now. */
 const char *workshop_method(char text[64]);

@@ -295,8 +295,13 @@ static void check_refusals(void)
     genome.ffn[1].width = 0;
     check_refused(&genome, PROFILE_GGUF_HETERO, "zero FFN", "attention without an FFN");
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
+    struct err err = {0};
+    struct model *model = stitch_model(&bench.source, store, &genome, &err);
     genome.bias = true;
-    check_refused(&genome, PROFILE_GGUF, "profile native", "a bias under profile gguf");
+    ok(export_gguf(bench.parent, model, &genome, PROFILE_GGUF, &note, "/nowhere.gguf", &err) != 0 &&
+           err.code == ERR_CONFIG && strstr(err.text, "profile native") != NULL,
+       "a bias under profile gguf is refused");
+    model_destroy(model);
 
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.attn[1].act = ACT_FLOAT;
@@ -306,7 +311,6 @@ static void check_refusals(void)
     genome.attn[2].kv_groups = genome.attn[2].heads_per_group = 1;
     check_refused(&genome, PROFILE_GGUF_HETERO, "AMX", "a Q8_0 row of one block");
     genome.attn[2].o = FORMAT_IQ4_NL;
-    struct err err;
     char path[512];
     ok(export_as(&genome, PROFILE_GGUF_HETERO, folder_path(bench.folder, "ok.gguf", path), &err) ==
            0,

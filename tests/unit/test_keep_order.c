@@ -127,7 +127,7 @@ static void check_damage(const struct bench *b, const char *path)
         data[at] ^= 16;
         file_replace(broken, data, at % 3 == 0 ? at : n_bytes, NULL);
         data[at] ^= 16;
-        n_taken += keep_order_load(&order, broken, b->parent, b->calibration, &err) == 0;
+        n_taken += keep_order_load(&order, broken, b->parent, b->calibration, false, &err) == 0;
         n_named += err.code == ERR_DATA && strstr(err.text, "broken-order") != NULL;
     }
     ok(n_taken == 0 && n_named == n_tried && order.channel[0] == NULL,
@@ -140,7 +140,7 @@ static void check_damage(const struct bench *b, const char *path)
     struct hash256 sum = sha256_of(data, n_bytes - 32);
     memcpy(data + n_bytes - 32, &sum, sizeof sum);
     file_replace(broken, data, n_bytes, NULL);
-    ok(keep_order_load(&order, broken, b->parent, b->calibration, &err) != 0 &&
+    ok(keep_order_load(&order, broken, b->parent, b->calibration, false, &err) != 0 &&
            err.code == ERR_DATA,
        "an order that is no permutation is refused whatever its sum");
     channel[7] = kept;
@@ -155,13 +155,13 @@ static void check_file(const struct bench *b)
     struct err err;
 
     folder_path(b->folder, "order", path);
-    ok(keep_order_load(&made, path, b->parent, b->calibration, &err) != 0 &&
+    ok(keep_order_load(&made, path, b->parent, b->calibration, false, &err) != 0 &&
            err.code == ERR_MISSING,
        "an absent file is ERR_MISSING");
-    ok(keep_order_open(&made, path, b->parent, b->calibration, &err) == 0 &&
+    ok(keep_order_open(&made, path, b->parent, b->calibration, false, &err) == 0 &&
            same_order(&made, &b->order) && file_exists(path),
        "where there is none the order is made and left there");
-    ok(keep_order_load(&again, path, b->parent, b->calibration, &err) == 0 &&
+    ok(keep_order_load(&again, path, b->parent, b->calibration, false, &err) == 0 &&
            same_order(&again, &b->order),
        "and read back the same");
     keep_order_fini(&again);
@@ -172,7 +172,7 @@ static void check_file(const struct bench *b)
     keep_order_init_plain(&plain, b->parent, b->calibration, &err);
     ok(!same_order(&plain, &made), "two ways to order have two hashes");
     keep_order_save(&plain, b->calibration, path, &err);
-    ok(keep_order_open(&again, path, b->parent, b->calibration, &err) == 0 &&
+    ok(keep_order_open(&again, path, b->parent, b->calibration, false, &err) == 0 &&
            same_order(&again, &plain),
        "a sound file is taken as it is");
     keep_order_fini(&again);
@@ -180,13 +180,14 @@ static void check_file(const struct bench *b)
     token_set_of(&shorter, b->text.tokens, 100, 64, &err);
     struct calibration *other =
         calibration_of_parent(b->parent, kernels_reference(), b->team, &shorter, &err);
-    ok(keep_order_load(&again, path, b->parent, other, &err) != 0 && err.code == ERR_DATA &&
+    ok(keep_order_load(&again, path, b->parent, other, false, &err) != 0 && err.code == ERR_DATA &&
            strstr(err.text, "another calibration") != NULL,
        "the order of another calibration is refused");
-    ok(keep_order_open(&again, path, b->parent, other, &err) == 0 && !same_order(&again, &plain),
+    ok(keep_order_open(&again, path, b->parent, other, false, &err) == 0 &&
+           !same_order(&again, &plain),
        "or made anew where it may be");
     keep_order_fini(&again);
-    ok(keep_order_open(&again, "/nowhere/at/all", b->parent, b->calibration, &err) == 0 &&
+    ok(keep_order_open(&again, "/nowhere/at/all", b->parent, b->calibration, false, &err) == 0 &&
            same_order(&again, &made),
        "an order that cannot be kept serves all the same");
     keep_order_fini(&again);

@@ -32,7 +32,7 @@ static struct built build(const struct variant_key *key)
     struct built out;
     struct err err;
 
-    variant_layout(&wide, key, &out.v);
+    variant_layout(&source, key, &out.v);
     out.bytes = malloc(out.v.n_bytes);
     bench_demand(variant_build(&source, key, &out.v, out.bytes, &err) == 0, &err);
     out.v.data = out.bytes;
@@ -88,7 +88,7 @@ static void check_beginnings(void)
             struct variant again;
             struct err err;
             uint8_t *bytes = malloc(narrow.v.n_bytes);
-            variant_layout(&wide, &key, &again);
+            variant_layout(&source, &key, &again);
             bench_demand(variant_shorten(&source, &key, &whole.v, &again, bytes, &err) == 0, &err);
             ok(memcmp(bytes, narrow.bytes, narrow.v.n_bytes) == 0 && again.error == narrow.v.error,
                "cutting the whole gives the same bytes and error");

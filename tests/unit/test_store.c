@@ -67,7 +67,7 @@ static void check_life(void)
     ok(store_get(store, &bench.source, &some_key, &again, &err) == 0 && again.data == first.data &&
            built_by(store) == 1,
        "and is where it was on the second");
-    variant_layout(&small, &some_key, &fresh);
+    variant_layout(&bench.source, &some_key, &fresh);
     uint8_t *bytes = malloc(fresh.n_bytes);
     variant_build(&bench.source, &some_key, &fresh, bytes, &err);
     ok(memcmp(bytes, first.data, fresh.n_bytes) == 0 && fresh.error == first.error,

@@ -29,7 +29,7 @@ static struct built build_from(const struct variant_source *source, const struct
     struct built out;
     struct err err;
 
-    variant_layout(parent_geometry(source->parent), key, &out.v);
+    variant_layout(source, key, &out.v);
     out.bytes = malloc(out.v.n_bytes);
     bench_demand(variant_build(source, key, &out.v, out.bytes, &err) == 0, &err);
     return out;
@@ -58,13 +58,13 @@ static void unpack_tensor(const struct gguf_tensor *t, float *out)
     parent_unpack(t, 0, t->dims[1], out);
 }
 
-static void check_layout(void)
+static void check_layout(const struct bench *b)
 {
     struct variant_key key = {PART_QKV, 1, 3, 2, FORMAT_Q2_K};
     struct variant v;
     bool aligned = true, apart = true;
 
-    variant_layout(&wide, &key, &v);
+    variant_layout(&b->source, &key, &v);
     ok(v.n_matrices == 3 && v.matrix[0].n_out == 192 && v.matrix[1].n_out == 96 &&
            v.matrix[2].n_out == 96 && v.matrix[0].n_in == 256,
        "qkv of three groups of two heads has 192, 96 and 96 rows");
@@ -315,7 +315,7 @@ static void check_refusals(struct bench *b)
     struct err err;
     char path[512];
 
-    variant_layout(&wide, &key, &v);
+    variant_layout(&b->source, &key, &v);
     uint8_t *out = malloc(v.n_bytes);
     ok(variant_build(&b->source, &key, &v, out, &err) != 0 && err.code == ERR_MISSING,
        "more channels than there are is ERR_MISSING");
@@ -330,7 +330,7 @@ static void check_refusals(struct bench *b)
         struct variant_source source = b->source;
         source.parent = odd;
         key = (struct variant_key){PART_GATE_UP, 0, 512, 0, FORMAT_F16};
-        variant_layout(&wide, &key, &v);
+        variant_layout(&source, &key, &v);
         out = malloc(v.n_bytes);
         ok(variant_build(&source, &key, &v, out, &err) != 0 && err.code == ERR_DATA &&
                strstr(err.text, "blk.0.ffn_gate.weight") != NULL && strstr(err.text, "row 5"),
@@ -348,8 +348,8 @@ int main(void)
     struct bench b;
 
     log_setup(LOG_ERROR, -1);
-    check_layout();
     bench_open(&b, &wide, FORMAT_BF16, 21);
+    check_layout(&b);
     check_exact_rows(&b);
     check_repaired(&b);
     check_heads(&b);

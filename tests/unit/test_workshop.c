@@ -26,7 +26,7 @@ static bool build_one(const struct hash256 *hash, struct id128 *id, struct hash2
     struct workshop shop;
     struct variant v;
 
-    if (workshop_open(&shop, model, hash, calibration, store, err) != 0)
+    if (workshop_open(&shop, model, hash, calibration, store, false, err) != 0)
         return false;
     bool built = store_get(shop.store, &shop.source, &key, &v, err) == 0;
     *id = variant_id(&shop.source, &key);
@@ -72,17 +72,17 @@ int main(void)
        "another order gives other variants, under other names");
 
     unlink(order);
-    ok(workshop_prepare(b.parent, &hash, calibration, &err) == 0 && file_exists(order),
+    ok(workshop_prepare(b.parent, &hash, calibration, false, &err) == 0 && file_exists(order),
        "preparing leaves the order there");
     data = file_read(calibration, 1 << 22, &n_bytes, &err);
     data[n_bytes - 9] ^= 1;
     file_replace(calibration, data, n_bytes, &err);
-    ok(workshop_prepare(b.parent, &hash, calibration, &err) != 0 && err.code == ERR_DATA &&
+    ok(workshop_prepare(b.parent, &hash, calibration, false, &err) != 0 && err.code == ERR_DATA &&
            strstr(err.text, "layer 1") != NULL,
        "and reads the calibration to its last byte");
     free(data);
     hash.bytes[0] ^= 1;
-    ok(workshop_prepare(b.parent, &hash, calibration, &err) != 0 && err.code == ERR_DATA,
+    ok(workshop_prepare(b.parent, &hash, calibration, false, &err) != 0 && err.code == ERR_DATA,
        "a calibration of another parent is refused");
     bench_close(&b);
     return tap_done();
