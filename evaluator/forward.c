@@ -56,21 +56,21 @@ static void plan_buffers(struct forward *f, struct plan *plan)
 {
     const struct geometry *g = &f->model->geometry;
     size_t n_q = (size_t)g->n_heads * g->head_dim, n_kv = (size_t)g->n_kv_heads * g->head_dim;
-    size_t widest = larger(larger(g->d_model, n_q), g->d_ff), n = f->n_batch;
+    size_t widest = larger(larger(f->d_model, n_q), g->d_ff), n = f->n_batch;
 
     attention_size_cache(f);
     f->cache = plan_take(plan, g->n_layers, f->layer_room, 1);
     f->rope = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
     f->rope_q = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
-    f->hidden = plan_take(plan, n, g->d_model, sizeof(float));
-    f->normed = plan_take(plan, n, g->d_model, sizeof(float));
+    f->hidden = plan_take(plan, n, f->d_model, sizeof(float));
+    f->normed = plan_take(plan, n, f->d_model, sizeof(float));
     f->q = plan_take(plan, n, n_q, sizeof(float));
     f->k = plan_take(plan, n, n_kv, sizeof(float));
     f->v = plan_take(plan, n, n_kv, sizeof(float));
     f->attn = plan_take(plan, n, n_q, sizeof(float));
     f->gate = plan_take(plan, n, g->d_ff, sizeof(float));
     f->up = plan_take(plan, n, g->d_ff, sizeof(float));
-    f->sum = plan_take(plan, n, g->d_model, sizeof(float));
+    f->sum = plan_take(plan, n, f->d_model, sizeof(float));
     f->logits = plan_take(plan, n, g->n_vocab, sizeof(float));
     f->packed[KIND_Q8_32] = plan_take(plan, n, packed_bytes(FORMAT_Q8_0, widest), 1);
     f->packed[KIND_Q8_K] = plan_take(plan, n, packed_bytes(FORMAT_Q4_K, widest), 1);
@@ -136,6 +136,9 @@ struct forward *forward_create(const struct model *model, const struct kernels *
     f->team = team;
     f->n_ctx = options->n_ctx;
     f->n_batch = options->n_batch;
+    f->d_model = model->geometry.d_model;
+    if (options->d_model > f->d_model)
+        f->d_model = options->d_model;
     if (reserve(f, err) != 0)
         goto undo;
     fill_rope(f);
@@ -160,7 +163,7 @@ void forward_set_model(struct forward *f, const struct model *model)
     const struct geometry *a = &f->model->geometry, *b = &model->geometry;
 
     /* Same parent: everything was sized for its geometry. */
-    assert(a->n_layers == b->n_layers && a->d_model == b->d_model && a->n_heads == b->n_heads &&
+    assert(a->n_layers == b->n_layers && b->d_model <= f->d_model && a->n_heads == b->n_heads &&
            a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim && a->d_ff == b->d_ff &&
            a->n_vocab == b->n_vocab && a->rope_base == b->rope_base);
     assert(attention_can_cache(model) && (f->model->kv == model->kv || model->kv != FORMAT_F32));
@@ -511,7 +514,7 @@ void forward_head(struct forward *f, const float *hidden, uint32_t n, float *log
 void forward_head_of(struct forward *f, const struct model *model, const float *hidden, uint32_t n,
                      float *logits)
 {
-    assert(model->geometry.d_model == f->model->geometry.d_model);
+    assert(model->geometry.d_model <= f->d_model);
     for (uint32_t done = 0, part; done < n; done += part) {
         part = n - done < f->n_batch ? n - done : f->n_batch;
         struct pass pass = {.forward = f,

@@ -26,6 +26,7 @@ struct forward;
 struct forward_options {
     uint32_t n_ctx;   /* room in the KV cache, positions */
     uint32_t n_batch; /* most tokens in one call */
+    uint32_t d_model; /* of the widest model to come; the first one's where that is wider */
 };
 
 /* `model`, `kernels` and `team` are borrowed.  ERR_CONFIG for a KV cache format that heads of this
@@ -35,8 +36,9 @@ struct forward *forward_create(const struct model *model, const struct kernels *
                                struct err *err);
 void forward_destroy(struct forward *forward); /* NULL is fine */
 
-/* Change the model under the same buffers: same parent geometry, any KV format that fits the heads
- * (F32 only where the first model had it: there is room for F16).  Resets. */
+/* Change the model under the same buffers: same parent geometry but for a narrower residual stream,
+ * any KV format that fits the heads (F32 only where the first model had it: there is room for F16).
+ * Resets. */
 void forward_set_model(struct forward *forward, const struct model *model);
 
 /* What it was made with. */
@@ -72,7 +74,8 @@ void forward_layers(struct forward *forward, float *hidden, uint32_t n, uint32_t
                     uint32_t last, bool advance);
 /* Final norm and head: logits[n][n_vocab]. */
 void forward_head(struct forward *forward, const float *hidden, uint32_t n, float *logits);
-/* The same with the final norm and head of another model of the same parent geometry. */
+/* The same with the final norm and head of another model of the same parent, hidden as wide as its
+ * stream. */
 void forward_head_of(struct forward *forward, const struct model *model, const float *hidden,
                      uint32_t n, float *logits);
 

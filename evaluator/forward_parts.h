@@ -45,6 +45,7 @@ struct forward {
     const struct kernels *kernels;
     struct team *team;
     uint32_t n_ctx, n_batch, position;
+    uint32_t d_model; /* the widest */
     forward_listen_fn *listen;
     void *listen_arg;
     struct arena arena;

@@ -63,7 +63,7 @@ static void hear_head(const struct model *model, const float *hidden, uint32_t n
 
 static void run_in_small_batches(const struct model *model, struct team *team, struct heard *heard)
 {
-    struct forward_options options = {SEQUENCE, 7};
+    struct forward_options options = {.n_ctx = SEQUENCE, .n_batch = 7};
     struct forward *forward = forward_create(model, kernels_reference(), team, &options, NULL);
 
     forward_listen(forward, hear, heard);
@@ -129,7 +129,7 @@ static void check_moments(const struct calibration *c, const struct heard *heard
 static void check_influence(const struct calibration *c, const struct model *model,
                             struct team *team)
 {
-    struct forward_options options = {SEQUENCE, SEQUENCE};
+    struct forward_options options = {.n_ctx = SEQUENCE, .n_batch = SEQUENCE};
     struct model *half = malloc(sizeof *half);
     float *in = calloc(SEQUENCE * 24, sizeof *in), *mid = calloc(SEQUENCE * 24, sizeof *mid),
           *out = calloc(SEQUENCE * 24, sizeof *out);

@@ -114,7 +114,7 @@ static struct model *stitch(const struct variant_source *from, struct store *sto
 
 static float *logits_of(const struct model *model)
 {
-    struct forward_options options = {64, 64};
+    struct forward_options options = {.n_ctx = 64, .n_batch = 64};
     float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
     struct err err;
 

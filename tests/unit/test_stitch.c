@@ -21,7 +21,7 @@ static struct store *store;
 
 static float *logits_of(const struct model *model)
 {
-    struct forward_options options = {64, 64};
+    struct forward_options options = {.n_ctx = 64, .n_batch = 64};
     float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
     struct err err;
 
