@@ -1,0 +1,189 @@
+/* bench_basis.c - what another basis of the residual stream costs and brings: KL divergence to the
+ * parent on held-out tokens, with standard errors by sequence, for
+ *   hidden   the stream narrowed, weights in BF16: readers solved anew and merely projected, and
+ *            the same turned by a Hadamard matrix
+ *   rotation every matrix in one format with 8-bit activations, rounded with error feedback, in the
+ *            parent's basis and turned
+ * Quality only: nothing is timed.
+ *
+ *   bench_basis MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
+#include "evaluator/compression/basis_parent.h"
+#include "evaluator/compression/stitch.h"
+#include "evaluator/quality/quality.h"
+#include "space/base/err.h"
+#include "tests/bench/bench_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CALIBRATION_TOKENS 65536
+#define QUALITY_TOKENS     8192
+#define THREADS            1
+
+struct bench {
+    struct bench_model m;
+    struct keep_order order;
+    struct variant_source own;
+    struct store *store;
+};
+
+/* A parent in another basis, from files of its own. */
+struct turned {
+    struct parent *parent;
+    struct calibration *calibration;
+    struct keep_order order;
+    struct variant_source source;
+};
+
+static void turned_close(struct turned *t)
+{
+    keep_order_fini(&t->order);
+    calibration_destroy(t->calibration);
+    parent_close(t->parent);
+}
+
+static int turned_open(struct turned *t, struct bench *b, uint32_t hidden, enum rotation rotation,
+                       struct err *err)
+{
+    struct hash256 identity = basis_parent_identity(b->m.calibration, hidden, rotation);
+    struct basis basis;
+    char path[96], folder[64];
+
+    memset(t, 0, sizeof *t);
+    snprintf(folder, sizeof folder, "%s/%u-%d", b->m.folder, hidden, (int)rotation);
+    if (basis_init(&basis, b->m.parent, b->m.calibration, hidden, rotation, err) != 0)
+        return -1;
+    int status = basis_parent_make(b->m.parent, b->m.calibration, &basis, FORMAT_F16, folder, err);
+    basis_fini(&basis);
+    snprintf(path, sizeof path, "%s/" BASIS_PARENT_NAME, folder);
+    t->parent = status == 0 ? parent_open(path, err) : NULL;
+    if (t->parent == NULL)
+        return -1;
+    snprintf(path, sizeof path, "%s/" BASIS_CALIBRATION_NAME, folder);
+    t->calibration = calibration_load(path, parent_geometry(t->parent), &identity, err);
+    if (t->calibration == NULL || keep_order_init(&t->order, t->parent, t->calibration, err) != 0)
+        return -1;
+    variant_source_init(&t->source, t->parent, t->calibration, &t->order);
+    return 0;
+}
+
+static int measure(struct bench *b, const struct variant_source *source,
+                   const struct genome *genome, const char *what, const char *how, struct err *err)
+{
+    struct quality q;
+    struct model *model = stitch_model(source, b->store, genome, err);
+
+    if (model == NULL)
+        return -1;
+    forward_set_model(b->m.forward, model);
+    int status = quality_measure(b->m.forward, b->m.model, b->m.states, &b->m.heldout,
+                                 QUALITY_TOKENS, &q, err);
+    forward_set_model(b->m.forward, b->m.model);
+    model_destroy(model);
+    if (status == 0)
+        printf("| %s | %s | %.4g +- %.2g | %.3f |\n", what, how, q.kld, q.kld_se, q.top1);
+    fflush(stdout);
+    return status;
+}
+
+/* The dense model in one format, in the basis of width and rotation (0: the parent's width). */
+static int dense(struct bench *b, struct genome *genome, enum format format, uint32_t hidden,
+                 enum rotation rotation, struct err *err)
+{
+    const struct geometry *g = parent_geometry(b->m.parent);
+
+    genome_uniform(genome, g, format);
+    genome->hidden = hidden;
+    genome->rotation = rotation;
+    genome->head = format;
+    return genome_canonicalize(genome, g, err);
+}
+
+static int bench_hidden(struct bench *b, struct genome *genome, struct err *err)
+{
+    static const char *const names[N_ROTATIONS] = {"solved anew", "solved anew, hadamard"};
+    uint32_t d = parent_geometry(b->m.parent)->d_model;
+    char what[64];
+
+    printf("| hidden, BF16 | how | KLD, nats/token +- SE | top-1 |\n|---|---|---|---|\n");
+    for (uint32_t eighths = 7; eighths >= 6; eighths--) {
+        snprintf(what, sizeof what, "%u of %u", d * eighths / 8, d);
+        for (int r = 0; r < N_ROTATIONS; r++) {
+            struct turned t;
+            int status = turned_open(&t, b, d * eighths / 8, (enum rotation)r, err);
+            if (status == 0 &&
+                dense(b, genome, FORMAT_BF16, d * eighths / 8, (enum rotation)r, err) == 0)
+                status = measure(b, &t.source, genome, what, names[r], err);
+            turned_close(&t);
+            if (status != 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int bench_rotation(struct bench *b, struct genome *genome, struct err *err)
+{
+    static const enum format formats[] = {FORMAT_Q8_0, FORMAT_Q4_K, FORMAT_Q4_0, FORMAT_Q3_K,
+                                          FORMAT_Q2_K};
+    struct turned t;
+    int status = turned_open(&t, b, parent_geometry(b->m.parent)->d_model, ROTATION_HADAMARD, err);
+
+    printf("\n| all in | basis | KLD, nats/token +- SE | top-1 |\n|---|---|---|---|\n");
+    if (status == 0)
+        status = dense(b, genome, FORMAT_F16, 0, ROTATION_HADAMARD, err);
+    if (status == 0)
+        status = measure(b, &t.source, genome, "F16", "hadamard", err);
+    for (size_t f = 0; f < sizeof formats / sizeof formats[0] && status == 0; f++) {
+        const char *name = format_name(formats[f]);
+        status = dense(b, genome, formats[f], 0, ROTATION_NONE, err);
+        if (status == 0)
+            status = measure(b, &b->own, genome, name, "own", err);
+        if (status == 0)
+            status = dense(b, genome, formats[f], 0, ROTATION_HADAMARD, err);
+        if (status == 0)
+            status = measure(b, &t.source, genome, name, "hadamard", err);
+    }
+    turned_close(&t);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    struct genome *genome = malloc(sizeof *genome);
+    struct err err = {0};
+
+    if (argc < 4 || b == NULL || genome == NULL) {
+        fprintf(stderr, "usage: bench_basis MODEL.gguf CALIBRATION HELDOUT [TOKENS]\n");
+        return 2;
+    }
+    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
+    struct bench_model_plan plan = {.model = argv[1],
+                                    .calibration = argv[2],
+                                    .heldout = argv[3],
+                                    .n_calibration = (uint32_t)n_tokens,
+                                    .n_quality = QUALITY_TOKENS,
+                                    .n_threads = THREADS};
+    int status = bench_model_open(&b->m, &plan, &err);
+    if (status == 0)
+        status = keep_order_init(&b->order, b->m.parent, b->m.calibration, &err);
+    if (status == 0) {
+        variant_source_init(&b->own, b->m.parent, b->m.calibration, &b->order);
+        b->store = store_open(b->m.folder, &err);
+        status = b->store != NULL ? 0 : -1;
+    }
+    if (status == 0)
+        status = bench_hidden(b, genome, &err);
+    if (status == 0)
+        status = bench_rotation(b, genome, &err);
+    if (status != 0)
+        fprintf(stderr, "bench_basis: %s\n", err.text);
+    store_close(b->store);
+    keep_order_fini(&b->order);
+    bench_model_close(&b->m);
+    free(genome);
+    free(b);
+    return status == 0 ? 0 : 1;
+}
