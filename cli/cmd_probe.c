@@ -135,7 +135,7 @@ static int open_member(struct probing *p, const char *name, struct err *err)
     if (member == NULL || exporter_open(&p->exporter, &p->reading, err) != 0)
         return -1;
     struct workshop *shop = &p->exporter.shop;
-    p->candidate.model = stitch_model(&shop->source, shop->store, &member->genome, err);
+    p->candidate.model = workshop_model(shop, &member->genome, err);
     p->kv_bytes_per_token = member->evaluation.kv_bytes_per_token;
     return p->candidate.model != NULL ? 0 : -1;
 }

@@ -52,7 +52,7 @@ static int write_model(struct exporter *exporter, const struct front_member *mem
     hash256_hex(study_hash(study), owner);
     struct export_note note = {.candidate = candidate, .study = owner, .metrics = details};
     struct workshop *shop = &exporter->shop;
-    struct model *model = stitch_model(&shop->source, shop->store, &member->genome, err);
+    struct model *model = workshop_model(shop, &member->genome, err);
     if (model == NULL)
         return -1;
     int status =

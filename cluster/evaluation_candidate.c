@@ -215,7 +215,7 @@ static struct model *candidate_model(struct workbench *bench, const struct work 
             return NULL;
         }
     space_genome(bench->space, work->levels, genome);
-    return stitch_model(&bench->shop.source, bench->shop.store, genome, err);
+    return workshop_model(&bench->shop, genome, err);
 }
 
 int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON *result,

@@ -1,6 +1,6 @@
-/* evaluation_prepare.c - what a study needs once: calibration and the order in which parts are kept,
- * the parent's states on the held-out tokens, the op table and the parent's own latency.  Each is a
- * file in tables/, made only when it is not there, so that a start after a kill makes what is
+/* evaluation_prepare.c - what a study needs once: calibration and the order in which parts are
+ * kept, the parent's states on the held-out tokens, the op table and the parent's own latency. Each
+ * is a file in tables/, made only when it is not there, so that a start after a kill makes what is
  * missing. */
 #include "cluster/evaluation_parts.h"
 #include "space/base/err.h"
@@ -11,6 +11,26 @@
 
 #define OP_TABLE_ROUNDS      5
 #define REFERENCE_ROUNDS_MIN 30
+
+/* The parent in every basis that the space has beside its own. */
+static int ensure_bases(struct workbench *bench, const char *calibration, bool biased,
+                        struct err *err)
+{
+    const struct space *space = bench->space;
+    int32_t index = space_gene_of(space, GENE_BASIS, -1);
+    const struct gene *gene = &space->gene[index < 0 ? 0 : index];
+    for (uint32_t i = 0; index >= 0 && i + 1 < gene->n_levels; i++) {
+        enum rotation rotation;
+        uint32_t hidden;
+        space_basis_of(gene->value[i], &hidden, &rotation);
+        if (hidden == space->geometry.d_model)
+            hidden = 0;
+        if (workshop_prepare_basis(bench->parent, &bench->study->parent, calibration, hidden,
+                                   rotation, biased, err) != 0)
+            return -1;
+    }
+    return 0;
+}
 
 static int ensure_calibration(struct workbench *bench, struct err *err)
 {
@@ -29,10 +49,10 @@ static int ensure_calibration(struct workbench *bench, struct err *err)
     if (status == 0 && origin != CALIBRATION_FOUND)
         log_info("prepare", "calibration tokens=%u", set.n_tokens);
     token_set_fini(&set);
-    if (status != 0)
+    bool biased = profile_has_bias(study->limits.profile);
+    if (status != 0 || workshop_prepare(bench->parent, &study->parent, path, biased, err) != 0)
         return -1;
-    return workshop_prepare(bench->parent, &study->parent, path,
-                            profile_has_bias(study->limits.profile), err);
+    return ensure_bases(bench, path, biased, err);
 }
 
 static int ensure_states(struct workbench *bench, struct err *err)

@@ -58,7 +58,7 @@ static int measure_genome(struct deviations *d, const struct genome *genome,
                           struct quality *quality, double *kld, struct err *err)
 {
     struct workbench *bench = d->bench;
-    struct model *model = stitch_model(&bench->shop.source, bench->shop.store, genome, err);
+    struct model *model = workshop_model(&bench->shop, genome, err);
     int status = -1;
     if (model != NULL) {
         forward_set_model(d->forward, model);
@@ -96,8 +96,13 @@ static int measure_row(struct deviations *d, uint32_t gene, uint32_t level, cJSO
     struct quality quality;
     struct sensitivity_row row;
     genome_at(d, gene, level, &d->genome);
-    if (measure_genome(d, &d->genome, &quality, d->kld, err) != 0 ||
-        stitch_error(&d->bench->shop.source, d->bench->shop.store, &d->base, &d->genome, &row.layer_error, err) != 0)
+    if (measure_genome(d, &d->genome, &quality, d->kld, err) != 0)
+        return -1;
+    /* Layers of a stream in another basis have no counterpart in the base. */
+    row.layer_error = NAN;
+    if (!genome_is_turned(&d->genome) &&
+        stitch_error(&d->bench->shop.source, d->bench->shop.store, &d->base, &d->genome,
+                     &row.layer_error, err) != 0)
         return -1;
     row.kld = quality_difference(&d->bench->heldout, n_tokens(d), d->kld, d->base_kld, &row.kld_se);
     if (!isfinite(row.kld)) {

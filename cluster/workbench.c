@@ -125,7 +125,9 @@ struct forward *workbench_forward(const struct workbench *bench, const struct mo
                                   struct err *err)
 {
     uint32_t n_ctx = context_needed(bench->study);
-    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_ctx < 512 ? n_ctx : 512};
+    struct forward_options options = {.n_ctx = n_ctx,
+                                      .n_batch = n_ctx < 512 ? n_ctx : 512,
+                                      .d_model = bench->study->geometry.d_model};
     return forward_create(model, bench->kernels, bench->team, &options, err);
 }
 

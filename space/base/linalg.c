@@ -221,6 +221,43 @@ int linalg_factor_vdv(size_t n, double *a, struct err *err)
     return 0;
 }
 
+int linalg_eigen(size_t n, double *a, double *values, struct err *err)
+{
+    const int size = int_of(n);
+    int info = 0, n_whole = 3 + 5 * size; /* what dsyevd asks for */
+    size_t n_work = 1 + 6 * n + 2 * n * n;
+
+    if (n == 0)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!all_finite(a + i * n, i + 1)) {
+            err_set(err, ERR_DATA, "matrix of %d rows is not finite", size);
+            return -1;
+        }
+    }
+    double *work = malloc(n_work * sizeof *work);
+    int *whole = malloc((size_t)n_whole * sizeof *whole);
+    if (work == NULL || whole == NULL) {
+        err_set(err, ERR_MEMORY, "eigenvectors of %d rows: out of memory", size);
+        free(whole);
+        free(work);
+        return -1;
+    }
+    /* The lower triangle by rows is the upper one by columns, and columns of what comes back are
+     * rows here. */
+    const int work_size = int_of(n_work);
+    pthread_mutex_lock(&door);
+    LAPACK_dsyevd("V", "U", &size, a, &size, values, work, &work_size, whole, &n_whole, &info);
+    pthread_mutex_unlock(&door);
+    free(whole);
+    free(work);
+    if (info != 0 || !all_finite(a, n * n)) {
+        err_set(err, ERR_DATA, "matrix of %d rows has no eigenvectors (%d)", size, info);
+        return -1;
+    }
+    return 0;
+}
+
 /* The state of one non-negative least squares problem.  Columns have unit length, so that one
  * tolerance fits all; a zero column stays out.  Invariant: x[j] > 0 only where in_set[j]. */
 struct nnls {

@@ -44,6 +44,11 @@ int linalg_invert_spd(size_t n, double *a, struct err *err);
  * above; A is spoilt then. */
 int linalg_factor_vdv(size_t n, double *a, struct err *err);
 
+/* Eigenvalues of symmetric A[n][n], of which the lower triangle is read: values[n], ascending, and
+ * in row i of A the eigenvector of values[i], of unit length.  ERR_DATA when a value is not finite,
+ * ERR_MEMORY; A is spoilt then. */
+int linalg_eigen(size_t n, double *a, double *values, struct err *err);
+
 /* x >= 0 that minimises |A x - b|, A[m][n] (Lawson and Hanson, Solving Least Squares Problems,
  * 1974).  A and b are not changed.  ERR_DATA when a value is not finite; x is written only on
  * success. */
