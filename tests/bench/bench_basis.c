@@ -63,7 +63,7 @@ static int turned_open(struct turned *t, struct bench *b, uint32_t hidden, enum 
     snprintf(path, sizeof path, "%s/" BASIS_CALIBRATION_NAME, folder);
     t->calibration = calibration_load(path, parent_geometry(t->parent), &identity, err);
     if (t->calibration == NULL ||
-        keep_order_init(&t->order, t->parent, t->calibration, false, err) != 0)
+        keep_order_init(&t->order, t->parent, t->calibration, err) != 0)
         return -1;
     variant_source_init(&t->source, t->parent, t->calibration, &t->order);
     return 0;
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
                                     .n_threads = THREADS};
     int status = bench_model_open(&b->m, &plan, &err);
     if (status == 0)
-        status = keep_order_init(&b->order, b->m.parent, b->m.calibration, false, &err);
+        status = keep_order_init(&b->order, b->m.parent, b->m.calibration, &err);
     if (status == 0) {
         variant_source_init(&b->own, b->m.parent, b->m.calibration, &b->order);
         b->store = store_open(b->m.folder, &err);
