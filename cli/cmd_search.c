@@ -1,11 +1,10 @@
 /* cmd_search.c - kerf search: alone, as a rank of an mpirun, or launching one (--ranks). */
+#include "cli/beginning.h"
 #include "cli/commands.h"
 #include "cli/reading.h"
 #include "cluster/link.h"
 #include "cluster/run.h"
 #include "cluster/run_status.h"
-#include "evaluator/parent.h"
-#include "latency_model/machine.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/log.h"
@@ -24,26 +23,6 @@ static const struct option_row rows[] = {
     {"quiet", 'q', OPTION_FLAG, NULL, "warnings and errors only", NULL},
     {"verbose", 'v', OPTION_FLAG, NULL, "say more", NULL},
     {0}};
-
-/* Read, resolve against the parent as it is now, and freeze. */
-static int prepare_study(const char *dir, struct study *study, struct err *err)
-{
-    if (study_read(study, dir, err) != 0)
-        return -1;
-    struct parent *parent = parent_open(study->model, err);
-    if (parent == NULL)
-        return -1;
-    struct machine *machine = machine_load(err);
-    int status = -1;
-    if (machine != NULL) {
-        struct hash256 hash = parent_hash(parent);
-        status =
-            study_resolve(study, parent_geometry(parent), &hash, machine_n_cores(machine), err);
-    }
-    machine_destroy(machine);
-    parent_close(parent);
-    return status == 0 ? study_freeze(study, err) : -1;
-}
 
 static int parse_run(const struct options *options, struct run_options *wanted, uint64_t *ranks,
                      struct err *err)
@@ -92,11 +71,11 @@ static int run(const struct command *command, int argc, char **argv)
         /* The watchdog has frozen the study; under a bare mpirun every rank comes to the same
          * frozen study, or to the same refusal, before MPI is entered. */
         if ((run_is_watched() ? study_read_resolved(&study, dir, &err)
-                              : prepare_study(dir, &study, &err)) != 0)
+                              : beginning_open(&study, dir, &err)) != 0)
             return command_fail(&err);
         return run_rank(&study, &wanted);
     }
-    if (prepare_study(dir, &study, &err) != 0)
+    if (beginning_open(&study, dir, &err) != 0)
         return command_fail(&err);
     return ranks > 0 ? run_launch(&study, &wanted, (uint32_t)ranks) : run_alone(&study, &wanted);
 }

@@ -14,6 +14,7 @@ extern const struct command cmd_peer;
 extern const struct command cmd_probe;
 extern const struct command cmd_query;
 extern const struct command cmd_search;
+extern const struct command cmd_sensitivity;
 extern const struct command cmd_show;
 extern const struct command cmd_status;
 extern const struct command cmd_verify;

@@ -8,8 +8,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &cmd_doctor, &cmd_init,   &cmd_search, &cmd_status, &cmd_front, &cmd_query,   &cmd_show,
-    &cmd_export, &cmd_verify, &cmd_peer,   &cmd_model,  &cmd_probe, &cmd_archive,
+    &cmd_doctor, &cmd_init,   &cmd_search, &cmd_sensitivity, &cmd_status, &cmd_front, &cmd_query,
+    &cmd_show,   &cmd_export, &cmd_verify, &cmd_peer,        &cmd_model,  &cmd_probe, &cmd_archive,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -24,7 +24,7 @@ static int print_overview(FILE *out)
           "  kerf export -C study @30ms small.gguf\n\ncommands:\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\nkerf COMMAND --help tells more; kerf --version names this build.\n", out);
     return 0;
 }

@@ -1,0 +1,22 @@
+#include "cli/beginning.h"
+#include "evaluator/parent.h"
+#include "latency_model/machine.h"
+
+int beginning_open(struct study *study, const char *dir, struct err *err)
+{
+    if (study_read(study, dir, err) != 0)
+        return -1;
+    struct parent *parent = parent_open(study->model, err);
+    if (parent == NULL)
+        return -1;
+    struct machine *machine = machine_load(err);
+    int status = -1;
+    if (machine != NULL) {
+        struct hash256 hash = parent_hash(parent);
+        status =
+            study_resolve(study, parent_geometry(parent), &hash, machine_n_cores(machine), err);
+    }
+    machine_destroy(machine);
+    parent_close(parent);
+    return status == 0 ? study_freeze(study, err) : -1;
+}
