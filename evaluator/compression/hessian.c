@@ -70,23 +70,37 @@ bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide)
     return zero == 0;
 }
 
-/* The strip of H whose rows begin at `i` and whose columns at `j`, as far as it is inside. */
-static void add_tile(struct hessian *h, const struct kernels *kernels, const double *a,
-                     const double *b, size_t n_rows, size_t i, size_t j)
+/* The strip of C[n_rows][n_cols] whose rows begin at `i` and whose columns at `j`, as far as it is
+ * inside, over n_tokens of both panels. */
+static void add_tile(const struct kernels *kernels, double *c, size_t n_rows, size_t n_cols,
+                     const double *a, const double *b, size_t n_tokens, size_t i, size_t j)
 {
-    double *c = h->second + i * h->n + j, edge[MOMENTS_STRIP][PANEL] = {{0}};
-    size_t height = h->n - i < MOMENTS_STRIP ? h->n - i : MOMENTS_STRIP;
-    size_t width = h->n - j < PANEL ? h->n - j : PANEL;
+    double edge[MOMENTS_STRIP][PANEL] = {{0}};
+    size_t height = n_rows - i < MOMENTS_STRIP ? n_rows - i : MOMENTS_STRIP;
+    size_t width = n_cols - j < PANEL ? n_cols - j : PANEL;
 
+    c += i * n_cols + j;
     if (height == MOMENTS_STRIP && width == PANEL) {
-        kernels->moments(a, b, n_rows, c, h->n);
+        kernels->moments(a, b, n_tokens, c, n_cols);
         return;
     }
     for (size_t r = 0; r < height; r++)
-        memcpy(edge[r], c + r * h->n, width * sizeof *c);
-    kernels->moments(a, b, n_rows, edge[0], PANEL);
+        memcpy(edge[r], c + r * n_cols, width * sizeof *c);
+    kernels->moments(a, b, n_tokens, edge[0], PANEL);
     for (size_t r = 0; r < height; r++)
-        memcpy(c + r * h->n, edge[r], width * sizeof *c);
+        memcpy(c + r * n_cols, edge[r], width * sizeof *c);
+}
+
+/* Rows of panel `p` of C = A B', the columns of the first `n_wanted` panels of B. */
+static void add_panel(const struct kernels *kernels, double *c, size_t n_rows, size_t n_cols,
+                      const double *a, const double *b, size_t n_tokens, size_t p, size_t n_wanted)
+{
+    const double *rows = a + p * PANEL * n_tokens;
+
+    for (size_t q = 0; q < n_wanted; q++)
+        for (size_t s = 0; s < PANEL && p * PANEL + s < n_rows; s += MOMENTS_STRIP)
+            add_tile(kernels, c, n_rows, n_cols, rows + s, b + q * PANEL * n_tokens, n_tokens,
+                     p * PANEL + s, q * PANEL);
 }
 
 void hessian_add(struct hessian *h, const struct kernels *kernels, const double *wide,
@@ -95,16 +109,20 @@ void hessian_add(struct hessian *h, const struct kernels *kernels, const double 
     /* Rows of panels get longer downwards: dealt out in turn, the parts are about equal. */
     for (size_t p = part; p < n_panels(h->n); p += n_parts) {
         const double *rows = wide + p * PANEL * n_rows;
-        for (size_t q = 0; q <= p; q++)
-            for (size_t s = 0; s < PANEL && p * PANEL + s < h->n; s += MOMENTS_STRIP)
-                add_tile(h, kernels, rows + s, wide + q * PANEL * n_rows, n_rows, p * PANEL + s,
-                         q * PANEL);
+        add_panel(kernels, h->second, h->n, h->n, wide, wide, n_rows, p, p + 1);
         for (size_t r = 0; r < n_rows; r++)
             for (size_t i = 0; i < PANEL && p * PANEL + i < h->n; i++)
                 h->first[p * PANEL + i] += rows[r * PANEL + i];
     }
     if (part == 0)
         h->n_tokens += n_rows;
+}
+
+void hessian_add_cross(const struct kernels *kernels, const double *a, size_t n_a, const double *b,
+                       size_t n_b, size_t n_rows, unsigned part, unsigned n_parts, double *c)
+{
+    for (size_t p = part; p < n_panels(n_a); p += n_parts)
+        add_panel(kernels, c, n_a, n_b, a, b, n_rows, p, n_panels(n_b));
 }
 
 size_t hessian_triangle_size(size_t n)

@@ -45,6 +45,10 @@ bool hessian_widen(const float *x, size_t n_rows, size_t n, double *wide);
 void hessian_add(struct hessian *hessian, const struct kernels *kernels, const double *wide,
                  size_t n_rows, unsigned part, unsigned n_parts);
 
+/* The same of two kinds of inputs to the same tokens: c[n_a][n_b] += sums of a b'. */
+void hessian_add_cross(const struct kernels *kernels, const double *a, size_t n_a, const double *b,
+                       size_t n_b, size_t n_rows, unsigned part, unsigned n_parts, double *c);
+
 /* Floats in the triangle of n inputs: n (n + 1) / 2. */
 size_t hessian_triangle_size(size_t n);
 /* The means: triangle[] of H, mean[n].  Needs at least one token. */
