@@ -4,19 +4,11 @@
 #include "space/base/rng.h"
 #include "space/base/stats.h"
 #include <assert.h>
-#include <fcntl.h>
 #include <math.h>
-#include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-/* Somebody short is always about (a timer, our own master's nap): one involuntary switch, and one
- * more for each so many nanoseconds, cost less than the noise.  A sample with more was shared. */
-#define SWITCH_NS 2000000
 /* The spin loop beside a sample may be off by this share of its median. */
 #define MAX_CLOCK_DRIFT 0.05
 /* Warm-up ends when three successive medians agree this well. */
@@ -27,21 +19,6 @@
 #define MIN_ACCEPTED 6
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
-
-/* What the system says around a run; differences tell what disturbed it. */
-struct witness {
-    int cpu;
-    long n_switches; /* involuntary, of the whole process */
-    int64_t stolen;  /* ticks of all cores that the hypervisor took; -1 unknown */
-};
-
-enum rejection { ACCEPTED, MIGRATED, STOLEN, SWITCHED, CLOCK };
-
-struct sample {
-    double ns;
-    double spin_ns;
-    enum rejection rejection;
-};
 
 struct session {
     const struct probe_item *items;
@@ -55,72 +32,6 @@ struct session {
     int64_t end_ns; /* 0: no limit */
 };
 
-static int64_t read_stolen(void)
-{
-    char text[512];
-    int fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return -1;
-    text[n] = '\0';
-    long long steal = -1;
-    /* cpu user nice system idle iowait irq softirq steal */
-    if (sscanf(text, "cpu %*d %*d %*d %*d %*d %*d %*d %lld", &steal) != 1)
-        return -1;
-    return steal;
-}
-
-static void witness_read(struct witness *witness)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    witness->cpu = sched_getcpu();
-    witness->n_switches = usage.ru_nivcsw;
-    witness->stolen = read_stolen();
-}
-
-/* A fixed amount of dependent arithmetic, about 20 us: its time tells the core's clock where no
- * frequency can be read. */
-static double spin_ns(void)
-{
-    int64_t start = clock_now_ns();
-    uint64_t x = 88172645463325252ull;
-    for (int i = 0; i < 12000; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        __asm__ volatile("" : "+r"(x));
-    }
-    return (double)(clock_now_ns() - start);
-}
-
-static int run_sample(struct session *session, size_t i, struct sample *sample, struct err *err)
-{
-    const struct probe_item *item = &session->items[i];
-    struct witness before, after;
-    if (item->prepare != NULL && item->prepare(item->arg, err) != 0)
-        return -1;
-    witness_read(&before);
-    int64_t start = clock_now_ns();
-    if (item->run(item->arg, err) != 0)
-        return -1;
-    int64_t end = clock_now_ns();
-    witness_read(&after);
-    sample->ns = (double)(end - start) / item->n_units;
-    sample->spin_ns = spin_ns();
-    sample->rejection = ACCEPTED;
-    if (before.cpu != session->cpu || after.cpu != session->cpu)
-        sample->rejection = MIGRATED;
-    else if (before.stolen >= 0 && after.stolen > before.stolen)
-        sample->rejection = STOLEN;
-    else if (after.n_switches - before.n_switches > 1 + (end - start) / SWITCH_NS)
-        sample->rejection = SWITCHED;
-    return 0;
-}
-
 /* Every item once, in shuffled order. */
 static int run_round(struct session *session, struct sample *row, struct err *err)
 {
@@ -129,7 +40,7 @@ static int run_round(struct session *session, struct sample *row, struct err *er
         order[i] = i;
     rng_shuffle(session->rng, order, session->n_items, sizeof order[0]);
     for (size_t i = 0; i < session->n_items; i++)
-        if (run_sample(session, order[i], &row[order[i]], err) != 0)
+        if (sample_take(&session->items[order[i]], session->cpu, &row[order[i]], err) != 0)
             return -1;
     return 0;
 }

@@ -13,6 +13,7 @@
 #ifndef KERF_PROBE_H
 #define KERF_PROBE_H
 
+#include "latency_model/sample.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,14 +23,6 @@ struct rng;
 
 #define PROBE_MAX_ROUNDS 1000
 #define PROBE_MAX_ITEMS  16
-
-/* What is timed.  `prepare` (may be NULL) runs untimed before each `run`. */
-struct probe_item {
-    int (*prepare)(void *arg, struct err *err);
-    int (*run)(void *arg, struct err *err);
-    void *arg;
-    double n_units; /* the sample is time / n_units: tokens of a decode run, 1 for a prefill */
-};
 
 struct probe_plan {
     uint32_t warmup_max;             /* rounds; stops earlier when stationary */
