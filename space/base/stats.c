@@ -289,6 +289,73 @@ static int has_nan(const double *x, size_t n)
     return 0;
 }
 
+/* P(W >= w) where each rank joins the sum or not, each with 1/2.  Ranks are doubled, so that mean
+ * ranks are whole. */
+static double signed_rank_tail(const double *rank, size_t n, double w)
+{
+    double p[STATS_EXACT_MAX * (STATS_EXACT_MAX + 1) + 1] = {1}, tail = 0;
+    size_t most = 0, from = (size_t)lround(2 * w);
+
+    for (size_t i = 0; i < n; i++) {
+        size_t r = (size_t)lround(2 * rank[i]);
+        most += r;
+        for (size_t s = most + 1; s-- > 0;)
+            p[s] = 0.5 * p[s] + (s >= r ? 0.5 * p[s - r] : 0);
+    }
+    for (size_t s = from; s <= most; s++)
+        tail += p[s];
+    return fmin(1, tail);
+}
+
+/* Normal, with the variance of the ranks that there are and half a step of continuity. */
+static double signed_rank_tail_normal(const double *rank, size_t n, double w)
+{
+    double mean = 0, variance = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        mean += rank[i] / 2;
+        variance += rank[i] * rank[i] / 4;
+    }
+    return 0.5 * erfc((w - 0.5 - mean) / sqrt(2 * variance));
+}
+
+double stats_signed_rank_p(const double *x, size_t n)
+{
+    struct stats_pair *pairs = malloc((n + 1) * sizeof *pairs);
+    double *size = calloc(2 * n + 1, sizeof *size), *rank = size + n;
+    double w = 0, p = NAN;
+    size_t m = 0;
+
+    if (pairs != NULL && size != NULL && !has_nan(x, n)) {
+        for (size_t i = 0; i < n; i++)
+            if (x[i] != 0)
+                size[m++] = fabs(x[i]);
+        average_ranks(size, m, pairs, rank);
+        for (size_t i = 0, k = 0; i < n; i++) {
+            if (x[i] != 0)
+                w += x[i] > 0 ? rank[k] : 0;
+            k += x[i] != 0;
+        }
+        p = m == 0                 ? 1
+            : m <= STATS_EXACT_MAX ? signed_rank_tail(rank, m, w)
+                                   : signed_rank_tail_normal(rank, m, w);
+    }
+    free(size);
+    free(pairs);
+    return p;
+}
+
+double stats_discovery_limit(const double *p, size_t n, double q)
+{
+    double *sorted = n > 0 ? sorted_copy(p, n) : NULL, limit = 0;
+
+    for (size_t i = 0; sorted != NULL && i < n; i++)
+        if (sorted[i] <= q * (double)(i + 1) / (double)n)
+            limit = sorted[i];
+    free(sorted);
+    return limit;
+}
+
 /* Product-moment correlation of ranks, whose mean is (n + 1) / 2. */
 static double rank_correlation(const double *rx, const double *ry, size_t n)
 {

@@ -30,6 +30,14 @@ void stats_median_interval(const double *sorted, size_t n, double *lo, double *h
  * may be NULL.  Exact selection in O(n) memory.  A NaN among the values makes all three NAN. */
 double stats_hodges_lehmann(const double *x, size_t n, double *lo, double *hi);
 
+/* Wilcoxon's signed rank test, one-sided: how likely a sum of positive ranks at least as large as
+ * that of x is when x is symmetric about 0.  Exact up to n = 60, ties by their mean rank; normal
+ * beyond.  Zeros are left out; 1 when nothing is left.  NAN for a NaN. */
+double stats_signed_rank_p(const double *x, size_t n);
+/* Benjamini and Hochberg (1995): the largest of p[n] that counts as found when a share q of what is
+ * found may be false; 0 when none does. */
+double stats_discovery_limit(const double *p, size_t n, double q);
+
 /* Rank correlations with average ranks for ties, in [-1, 1]; NAN for n < 2, a constant input or a
  * NaN in it. */
 double stats_spearman(const double *x, const double *y, size_t n);

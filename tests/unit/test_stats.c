@@ -295,6 +295,69 @@ static void test_correlations(void)
     ok(isnan(stats_kendall(up, down, 1)) && isnan(stats_spearman(up, down, 0)), "nor one point");
 }
 
+/* --- signed rank test --- */
+
+/* Every choice of signs, counted. */
+static double signed_rank_by_hand(const double *x, size_t n)
+{
+    double rank[12], w = 0;
+    size_t n_as_large = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t below = 0, equal = 0;
+        for (size_t j = 0; j < n; j++) {
+            below += fabs(x[j]) < fabs(x[i]);
+            equal += fabs(x[j]) == fabs(x[i]);
+        }
+        rank[i] = (double)below + 0.5 * (double)(equal + 1);
+        w += x[i] > 0 ? rank[i] : 0;
+    }
+    for (size_t signs = 0; signs < (size_t)1 << n; signs++) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += (signs >> i & 1) != 0 ? rank[i] : 0;
+        n_as_large += sum >= w - 1e-9;
+    }
+    return (double)n_as_large / (double)((size_t)1 << n);
+}
+
+static void test_signed_rank(void)
+{
+    struct rng rng = rng_make(8, 0);
+    double worst = 0, x[12], ten[10], some[] = {0, 0.5, 0, -0.25};
+    for (int trial = 0; trial < 60; trial++) {
+        size_t n = 1 + (size_t)rng_below(&rng, 12);
+        for (size_t i = 0; i < n; i++) /* every third trial full of ties */
+            x[i] = trial % 3 == 0 ? (double)rng_below(&rng, 3) + 1 : rng_normal(&rng) + 0.3;
+        for (size_t i = 0; trial % 3 == 0 && i < n; i++)
+            x[i] *= rng_below(&rng, 2) == 0 ? 1 : -1;
+        worst = fmax(worst, fabs(stats_signed_rank_p(x, n) - signed_rank_by_hand(x, n)));
+    }
+    ok(worst < 1e-12, "the signed rank test counts as all choices of signs do (%.1g)", worst);
+    for (int i = 0; i < 10; i++)
+        ten[i] = 0.01 * (i + 1);
+    near(stats_signed_rank_p(ten, 10), 1.0 / 1024, 1e-15, "ten of one sign: 1/1024");
+    near(stats_signed_rank_p(some, 4), 0.5, 1e-15, "zeros are left out");
+    near(stats_signed_rank_p(some, 1), 1, 0, "nothing but zeros says nothing");
+    double many[61], p60;
+    for (int i = 0; i < 61; i++)
+        many[i] = rng_normal(&rng) + 0.3;
+    p60 = stats_signed_rank_p(many, 60);
+    near(stats_signed_rank_p(many, 61) / p60, 1, 0.5, "beyond 60 it goes on smoothly");
+    x[0] = NAN;
+    ok(isnan(stats_signed_rank_p(x, 3)), "a NaN is passed on");
+}
+
+static void test_discoveries(void)
+{
+    double p[] = {0.04, 0.001, 0.6, 0.013, 0.02};
+    near(stats_discovery_limit(p, 5, 0.05), 0.04, 0, "four of five, for 0.04 <= 0.05 * 4 / 5");
+    p[0] = 0.2;
+    near(stats_discovery_limit(p, 5, 0.05), 0.02, 0, "three of five");
+    p[1] = p[3] = p[4] = 0.5;
+    near(stats_discovery_limit(p, 5, 0.05), 0, 0, "none");
+    near(stats_discovery_limit(p, 0, 0.05), 0, 0, "none of none");
+}
+
 int main(void)
 {
     test_moments();
@@ -304,5 +367,7 @@ int main(void)
     test_hodges_lehmann();
     test_interval_coverage();
     test_correlations();
+    test_signed_rank();
+    test_discoveries();
     return tap_done();
 }
