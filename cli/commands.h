@@ -17,10 +17,13 @@ extern const struct command cmd_search;
 extern const struct command cmd_sensitivity;
 extern const struct command cmd_show;
 extern const struct command cmd_status;
+extern const struct command cmd_sweep;
 extern const struct command cmd_verify;
 
 /* The evaluator child: not for people, not in `kerf help`.  Branched to at the top of main, before
  * anything else is set up (mpi.md section 6). */
 int cmd_evaluator(int argc, char **argv);
+/* The timing child of kerf sweep, likewise. */
+int cmd_stopwatch(int argc, char **argv);
 
 #endif

@@ -9,7 +9,8 @@
 
 static const struct command *const commands[] = {
     &cmd_doctor, &cmd_init,   &cmd_search, &cmd_sensitivity, &cmd_status, &cmd_front, &cmd_query,
-    &cmd_show,   &cmd_export, &cmd_verify, &cmd_peer,        &cmd_model,  &cmd_probe, &cmd_archive,
+    &cmd_show,   &cmd_export, &cmd_verify, &cmd_peer,        &cmd_model,  &cmd_probe, &cmd_sweep,
+    &cmd_archive,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -53,6 +54,8 @@ int main(int argc, char **argv)
     /* The child first: no MPI, no topology, nothing set up that it does not need. */
     if (argc > 1 && strcmp(argv[1], "evaluator") == 0)
         return cmd_evaluator(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "stopwatch") == 0)
+        return cmd_stopwatch(argc - 1, argv + 1);
 
     log_setup(LOG_INFO, -1);
     if (argc < 2)
