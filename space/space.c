@@ -303,15 +303,16 @@ static struct levels ffn_levels(const struct space_limits *limits, const struct 
     return levels;
 }
 
-/* Narrower streams are turned as the study says; the full one is there turned and as it is. */
+/* A narrower stream is in a basis of its own anyway, and turned it can be rounded better; the full
+ * one is there as it is, and turned if the study says so. */
 static struct levels basis_levels(const struct space_limits *limits, const struct geometry *g)
 {
     struct levels levels = {.n = 0};
 
     for (uint32_t i = 0; i < limits->n_hidden; i++)
-        if (limits->hidden[i] < 1.0 || limits->rotation != ROTATION_NONE)
+        if (limits->hidden[i] < 1.0 || limits->rotation == ROTATION_HADAMARD)
             push(&levels,
-                 space_basis_value(space_hidden_width(g, limits->hidden[i]), limits->rotation));
+                 space_basis_value(space_hidden_width(g, limits->hidden[i]), ROTATION_HADAMARD));
     push(&levels, space_basis_value(g->d_model, ROTATION_NONE));
     return levels;
 }

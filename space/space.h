@@ -54,7 +54,7 @@ struct space_limits {
     uint32_t n_kv_groups;     /* 0: the parent's and its half */
     double hidden[8];         /* widths of the residual stream as shares of d_model, 1 among them */
     uint32_t n_hidden;        /* 0: space_default_limits' */
-    enum rotation rotation;   /* beside the plain model: of narrower streams, and of the full one */
+    enum rotation rotation;   /* of the full stream, beside the plain one; narrower ones are turned */
 };
 
 struct space {

@@ -1,9 +1,9 @@
 /* bench_basis.c - what another basis of the residual stream costs and brings: KL divergence to the
  * parent on held-out tokens, with standard errors by sequence, for
- *   hidden   the stream narrowed, weights in BF16: readers solved anew and merely projected, and
- *            the same turned by a Hadamard matrix
- *   rotation every matrix in one format with 8-bit activations, rounded with error feedback, in the
- *            parent's basis and turned
+ *   hidden   the stream narrowed: readers merely projected, solved anew, the same turned by a
+ *            Hadamard matrix
+ *   rotation the layers in one format with 8-bit activations, rounded with error feedback, in the
+ *            parent's basis and turned; embedding and head in Q8_0
  * Quality only: nothing is timed.
  *
  *   bench_basis MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
@@ -28,32 +28,36 @@ struct bench {
     struct store *store;
 };
 
-/* A parent in another basis, from files of its own. */
+/* A parent in another basis, from files of its own, with a store of its own: the name of a variant
+ * does not say whether readers were solved anew. */
 struct turned {
     struct parent *parent;
     struct calibration *calibration;
     struct keep_order order;
     struct variant_source source;
+    struct store *store;
 };
 
 static void turned_close(struct turned *t)
 {
+    store_close(t->store);
     keep_order_fini(&t->order);
     calibration_destroy(t->calibration);
     parent_close(t->parent);
 }
 
 static int turned_open(struct turned *t, struct bench *b, uint32_t hidden, enum rotation rotation,
-                       struct err *err)
+                       bool projects, struct err *err)
 {
     struct hash256 identity = basis_parent_identity(b->m.calibration, hidden, rotation);
     struct basis basis;
     char path[96], folder[64];
 
     memset(t, 0, sizeof *t);
-    snprintf(folder, sizeof folder, "%s/%u-%d", b->m.folder, hidden, (int)rotation);
+    snprintf(folder, sizeof folder, "%s/%u-%d-%d", b->m.folder, hidden, (int)rotation, projects);
     if (basis_init(&basis, b->m.parent, b->m.calibration, hidden, rotation, err) != 0)
         return -1;
+    basis.projects = projects;
     int status = basis_parent_make(b->m.parent, b->m.calibration, &basis, FORMAT_F16, folder, err);
     basis_fini(&basis);
     snprintf(path, sizeof path, "%s/" BASIS_PARENT_NAME, folder);
@@ -62,18 +66,18 @@ static int turned_open(struct turned *t, struct bench *b, uint32_t hidden, enum 
         return -1;
     snprintf(path, sizeof path, "%s/" BASIS_CALIBRATION_NAME, folder);
     t->calibration = calibration_load(path, parent_geometry(t->parent), &identity, err);
-    if (t->calibration == NULL ||
-        keep_order_init(&t->order, t->parent, t->calibration, err) != 0)
+    if (t->calibration == NULL || keep_order_init(&t->order, t->parent, t->calibration, err) != 0)
         return -1;
     variant_source_init(&t->source, t->parent, t->calibration, &t->order);
-    return 0;
+    t->store = store_open(folder, err);
+    return t->store != NULL ? 0 : -1;
 }
 
-static int measure(struct bench *b, const struct variant_source *source,
+static int measure(struct bench *b, const struct variant_source *source, struct store *store,
                    const struct genome *genome, const char *what, const char *how, struct err *err)
 {
     struct quality q;
-    struct model *model = stitch_model(source, b->store, genome, err);
+    struct model *model = stitch_model(source, store, genome, err);
 
     if (model == NULL)
         return -1;
@@ -88,40 +92,62 @@ static int measure(struct bench *b, const struct variant_source *source,
     return status;
 }
 
-/* The dense model in one format, in the basis of width and rotation (0: the parent's width). */
-static int dense(struct bench *b, struct genome *genome, enum format format, uint32_t hidden,
-                 enum rotation rotation, struct err *err)
+/* The dense model in one format, embedding and head in `ends`, in the basis of width (0: the
+ * parent's) and rotation. */
+static int dense(struct bench *b, struct genome *genome, enum format format, enum format ends,
+                 uint32_t hidden, enum rotation rotation, struct err *err)
 {
     const struct geometry *g = parent_geometry(b->m.parent);
 
     genome_uniform(genome, g, format);
     genome->hidden = hidden;
     genome->rotation = rotation;
-    genome->head = format;
+    genome->embd = genome->head = ends;
     return genome_canonicalize(genome, g, err);
+}
+
+static const char *how_of(enum rotation rotation, bool projects)
+{
+    if (projects)
+        return "projected";
+    return rotation == ROTATION_NONE ? "solved anew" : "solved anew, hadamard";
+}
+
+/* One width in one way: in BF16, and quantized. */
+static int bench_width(struct bench *b, struct genome *genome, uint32_t hidden,
+                       enum rotation rotation, bool projects, struct err *err)
+{
+    static const enum format formats[] = {FORMAT_BF16, FORMAT_Q8_0, FORMAT_Q4_0};
+    struct turned t;
+    char what[64];
+    int status = turned_open(&t, b, hidden, rotation, projects, err);
+
+    for (size_t f = 0; f < (projects ? 1 : 3) && status == 0; f++) {
+        enum format ends = formats[f] == FORMAT_BF16 ? FORMAT_BF16 : FORMAT_Q8_0;
+        snprintf(what, sizeof what, "%u of %u, %s", hidden, parent_geometry(b->m.parent)->d_model,
+                 format_name(formats[f]));
+        status = dense(b, genome, formats[f], ends, hidden, rotation, err);
+        if (status == 0)
+            status = measure(b, &t.source, t.store, genome, what, how_of(rotation, projects), err);
+    }
+    turned_close(&t);
+    return status;
 }
 
 static int bench_hidden(struct bench *b, struct genome *genome, struct err *err)
 {
-    static const char *const names[N_ROTATIONS] = {"solved anew", "solved anew, hadamard"};
     uint32_t d = parent_geometry(b->m.parent)->d_model;
-    char what[64];
+    int status = 0;
 
-    printf("| hidden, BF16 | how | KLD, nats/token +- SE | top-1 |\n|---|---|---|---|\n");
-    for (uint32_t eighths = 7; eighths >= 6; eighths--) {
-        snprintf(what, sizeof what, "%u of %u", d * eighths / 8, d);
-        for (int r = 0; r < N_ROTATIONS; r++) {
-            struct turned t;
-            int status = turned_open(&t, b, d * eighths / 8, (enum rotation)r, err);
-            if (status == 0 &&
-                dense(b, genome, FORMAT_BF16, d * eighths / 8, (enum rotation)r, err) == 0)
-                status = measure(b, &t.source, genome, what, names[r], err);
-            turned_close(&t);
-            if (status != 0)
-                return -1;
-        }
+    printf("| hidden | how | KLD, nats/token +- SE | top-1 |\n|---|---|---|---|\n");
+    for (uint32_t eighths = 7; eighths >= 6 && status == 0; eighths--) {
+        status = bench_width(b, genome, d * eighths / 8, ROTATION_NONE, true, err);
+        if (status == 0)
+            status = bench_width(b, genome, d * eighths / 8, ROTATION_NONE, false, err);
+        if (status == 0)
+            status = bench_width(b, genome, d * eighths / 8, ROTATION_HADAMARD, false, err);
     }
-    return 0;
+    return status;
 }
 
 static int bench_rotation(struct bench *b, struct genome *genome, struct err *err)
@@ -129,22 +155,24 @@ static int bench_rotation(struct bench *b, struct genome *genome, struct err *er
     static const enum format formats[] = {FORMAT_Q8_0, FORMAT_Q4_K, FORMAT_Q4_0, FORMAT_Q3_K,
                                           FORMAT_Q2_K};
     struct turned t;
-    int status = turned_open(&t, b, parent_geometry(b->m.parent)->d_model, ROTATION_HADAMARD, err);
+    int status =
+        turned_open(&t, b, parent_geometry(b->m.parent)->d_model, ROTATION_HADAMARD, false, err);
 
-    printf("\n| all in | basis | KLD, nats/token +- SE | top-1 |\n|---|---|---|---|\n");
+    printf("\n| layers, ends in Q8_0 | basis | KLD, nats/token +- SE | top-1 |\n"
+           "|---|---|---|---|\n");
     if (status == 0)
-        status = dense(b, genome, FORMAT_F16, 0, ROTATION_HADAMARD, err);
+        status = dense(b, genome, FORMAT_F16, FORMAT_F16, 0, ROTATION_HADAMARD, err);
     if (status == 0)
-        status = measure(b, &t.source, genome, "F16", "hadamard", err);
+        status = measure(b, &t.source, t.store, genome, "F16, ends too", "hadamard", err);
     for (size_t f = 0; f < sizeof formats / sizeof formats[0] && status == 0; f++) {
         const char *name = format_name(formats[f]);
-        status = dense(b, genome, formats[f], 0, ROTATION_NONE, err);
+        status = dense(b, genome, formats[f], FORMAT_Q8_0, 0, ROTATION_NONE, err);
         if (status == 0)
-            status = measure(b, &b->own, genome, name, "own", err);
+            status = measure(b, &b->own, b->store, genome, name, "own", err);
         if (status == 0)
-            status = dense(b, genome, formats[f], 0, ROTATION_HADAMARD, err);
+            status = dense(b, genome, formats[f], FORMAT_Q8_0, 0, ROTATION_HADAMARD, err);
         if (status == 0)
-            status = measure(b, &t.source, genome, name, "hadamard", err);
+            status = measure(b, &t.source, t.store, genome, name, "hadamard", err);
     }
     turned_close(&t);
     return status;

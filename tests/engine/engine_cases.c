@@ -4,7 +4,7 @@
  *   engine_cases MODEL TEXT SEPARATOR FOLDER
  *
  * FOLDER gets one GGUF a case and cases.json (see engine.mjs). */
-#include "evaluator/compression/stitch.h"
+#include "evaluator/compression/workshop.h"
 #include "evaluator/export.h"
 #include "evaluator/quality/token_set.h"
 #include "space/base/err.h"
@@ -17,12 +17,9 @@
 enum { CALIBRATION_TOKENS = 4096, TEST_TOKENS = 768, SEQUENCE = 256, BATCH = 64 };
 
 struct maker {
-    struct parent *parent;
+    struct workshop shop;
+    struct parent *parent; /* the workshop's */
     struct team *team;
-    struct calibration *calibration;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
     struct token_set text;
     const char *folder;
     FILE *list; /* cases.json */
@@ -184,7 +181,7 @@ static void make(struct maker *m, const char *name, enum profile profile, struct
     genome->zero_ffn = profile_zero_ffn(profile, g);
     if (genome_canonicalize(genome, g, &err) != 0)
         die(&err);
-    struct model *model = stitch_model(&m->source, m->store, genome, &err);
+    struct model *model = workshop_model(&m->shop, genome, &err);
     if (model == NULL)
         die(&err);
     snprintf(file, sizeof file, "case%02d.gguf", m->n_cases);
@@ -247,6 +244,29 @@ static void make_uniform(struct maker *m)
          &genome);
 }
 
+/* The residual stream narrower, or turned. */
+static void make_hidden(struct maker *m)
+{
+    const struct geometry *g = parent_geometry(m->parent);
+    struct genome genome;
+
+    genome_uniform(&genome, g, FORMAT_Q4_K);
+    genome.hidden = g->d_model / 8 * 7;
+    genome.head = FORMAT_Q8_0;
+    make(m, "seven eighths of the hidden width", PROFILE_GGUF, &genome);
+
+    genome_uniform(&genome, g, FORMAT_BF16);
+    scatter(&genome, g);
+    genome.hidden = g->d_model / 4 * 3;
+    genome.rotation = ROTATION_HADAMARD;
+    drop_layer(&genome, 2);
+    make(m, "three quarters of it, rotated, widths by layer", PROFILE_GGUF_HETERO, &genome);
+
+    genome_uniform(&genome, g, FORMAT_Q4_K);
+    genome.rotation = ROTATION_HADAMARD;
+    make(m, "the whole width, rotated", PROFILE_GGUF, &genome);
+}
+
 static void make_ragged(struct maker *m)
 {
     const struct geometry *g = parent_geometry(m->parent);
@@ -274,16 +294,44 @@ static void make_ragged(struct maker *m)
     make(m, "all of it at once", PROFILE_GGUF_HETERO, &genome);
 }
 
+/* Calibrate, and leave everything that a workshop opens in the folder. */
+static void open_workshop(struct maker *m, const char *model, const struct token_set *text)
+{
+    const struct geometry *g;
+    char path[4096], store[4096];
+    struct err err;
+
+    struct parent *parent = parent_open(model, &err);
+    struct calibration *calibration =
+        parent != NULL ? calibration_of_parent(parent, kernels_select(), m->team, text, &err)
+                       : NULL;
+    snprintf(path, sizeof path, "%s/calibration.bin", m->folder);
+    snprintf(store, sizeof store, "%s/store", m->folder);
+    if (calibration == NULL || calibration_save(calibration, path, &err) != 0)
+        die(&err);
+    struct hash256 hash = parent_hash(parent);
+    g = parent_geometry(parent);
+    if (workshop_prepare_basis(parent, &hash, path, g->d_model / 8 * 7, ROTATION_NONE, false,
+                               &err) != 0 ||
+        workshop_prepare_basis(parent, &hash, path, g->d_model / 4 * 3, ROTATION_HADAMARD, false,
+                               &err) != 0 ||
+        workshop_prepare_basis(parent, &hash, path, 0, ROTATION_HADAMARD, false, &err) != 0 ||
+        workshop_open(&m->shop, model, &hash, path, store, false, &err) != 0)
+        die(&err);
+    m->parent = m->shop.parent;
+    calibration_destroy(calibration);
+    parent_close(parent);
+}
+
 static void open_all(struct maker *m, char **argv)
 {
-    char store[4096];
     struct token_set text;
     struct err err;
 
-    m->parent = parent_open(argv[1], &err);
-    m->team = m->parent != NULL ? team_create(2, NULL, NULL, &err) : NULL;
+    struct parent *parent = parent_open(argv[1], &err);
+    m->team = parent != NULL ? team_create(2, NULL, NULL, &err) : NULL;
     struct tokenizer *tokenizer =
-        m->team != NULL ? tokenizer_create(parent_gguf(m->parent), &err) : NULL;
+        m->team != NULL ? tokenizer_create(parent_gguf(parent), &err) : NULL;
     if (tokenizer == NULL ||
         token_set_read(&text, tokenizer, argv[2], argv[3], SEQUENCE, CALIBRATION_TOKENS,
                        TEST_TOKENS, &err) != 0 ||
@@ -291,26 +339,17 @@ static void open_all(struct maker *m, char **argv)
                        &err) != 0)
         die(&err);
     tokenizer_destroy(tokenizer);
-    m->calibration = calibration_of_parent(m->parent, kernels_select(), m->team, &text, &err);
-    if (m->calibration == NULL || keep_order_init(&m->order, m->parent, m->calibration, &err) != 0)
-        die(&err);
-    token_set_fini(&text);
-    variant_source_init(&m->source, m->parent, m->calibration, &m->order);
+    parent_close(parent);
     m->folder = argv[4];
-    snprintf(store, sizeof store, "%s/store", m->folder);
-    m->store = store_open(store, &err);
-    if (m->store == NULL)
-        die(&err);
+    open_workshop(m, argv[1], &text);
+    token_set_fini(&text);
 }
 
 static void close_all(struct maker *m)
 {
-    store_close(m->store);
-    keep_order_fini(&m->order);
-    calibration_destroy(m->calibration);
+    workshop_close(&m->shop);
     token_set_fini(&m->text);
     team_destroy(m->team);
-    parent_close(m->parent);
 }
 
 static void write_sequences(struct maker *m)
@@ -346,6 +385,7 @@ int main(int argc, char **argv)
     write_sequences(&maker);
     make_formats(&maker);
     make_uniform(&maker);
+    make_hidden(&maker);
     make_ragged(&maker);
     fprintf(maker.list, "]}\n");
     int failed = fclose(maker.list);

@@ -268,18 +268,19 @@ static void test_basis(void)
            space.limits.hidden[1] == 0.88 && space.limits.hidden[2] == 1,
        "shares are kept ascending");
     gene = &space.gene[space_gene_of(&space, GENE_BASIS, -1)];
-    ok(gene->n_levels == 3 && gene->unit == 16 && gene->value[0] == space_basis_value(192, 0) &&
-           gene->value[1] == space_basis_value(224, 0) &&
-           gene->value[2] == space_basis_value(256, 0),
-       "75 %% and 88 %% of 256 are 192 and 224");
+    ok(gene->n_levels == 3 && gene->unit == 16 &&
+           gene->value[0] == space_basis_value(192, ROTATION_HADAMARD) &&
+           gene->value[1] == space_basis_value(224, ROTATION_HADAMARD) &&
+           gene->value[2] == space_basis_value(256, ROTATION_NONE),
+       "75 %% and 88 %% of 256 are 192 and 224, turned");
     limits.rotation = ROTATION_HADAMARD;
-    ok(space_init(&space, &g, &limits, NULL) == 0, "and may be turned");
+    ok(space_init(&space, &g, &limits, NULL) == 0, "the full one may be turned too");
     gene = &space.gene[space_gene_of(&space, GENE_BASIS, -1)];
     space_basis_of(gene->value[2], &width, &rotation);
     ok(gene->n_levels == 4 && width == 256 && rotation == ROTATION_HADAMARD &&
            gene->value[3] == space_basis_value(256, ROTATION_NONE) &&
            gene->value[0] == space_basis_value(192, ROTATION_HADAMARD),
-       "the full stream is there turned and as it is");
+       "and is there turned and as it is");
     memset(levels, 255, sizeof levels);
     levels[space_gene_of(&space, GENE_BASIS, -1)] = 1;
     space_genome(&space, levels, &genome);
