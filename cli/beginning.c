@@ -1,8 +1,9 @@
 #include "cli/beginning.h"
 #include "evaluator/parent.h"
 #include "latency_model/machine.h"
+#include "space/base/file.h"
 
-int beginning_open(struct study *study, const char *dir, struct err *err)
+static int resolve(struct study *study, const char *dir, struct err *err)
 {
     if (study_read(study, dir, err) != 0)
         return -1;
@@ -18,5 +19,20 @@ int beginning_open(struct study *study, const char *dir, struct err *err)
     }
     machine_destroy(machine);
     parent_close(parent);
-    return status == 0 ? study_freeze(study, err) : -1;
+    return status;
+}
+
+int beginning_open(struct study *study, const char *dir, struct err *err)
+{
+    return resolve(study, dir, err) == 0 ? study_freeze(study, err) : -1;
+}
+
+int beginning_look(struct study *study, const char *dir, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+
+    if (resolve(study, dir, err) != 0)
+        return -1;
+    bool has_begun = file_exists(study_path(study, "study.resolved.json", path));
+    return has_begun ? study_freeze(study, err) : 0;
 }

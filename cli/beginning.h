@@ -9,5 +9,7 @@ struct err;
 
 /* As study_read, study_resolve and study_freeze say. */
 int beginning_open(struct study *study, const char *dir, struct err *err);
+/* The same without freezing a study that has not begun; one that has must agree. */
+int beginning_look(struct study *study, const char *dir, struct err *err);
 
 #endif

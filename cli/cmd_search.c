@@ -6,7 +6,6 @@
 #include "cluster/run.h"
 #include "cluster/run_status.h"
 #include "space/base/err.h"
-#include "space/base/file.h"
 #include "space/base/log.h"
 #include "space/base/units.h"
 #include <stdio.h>

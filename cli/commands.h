@@ -5,6 +5,7 @@
 #include "cli/option.h"
 
 extern const struct command cmd_archive;
+extern const struct command cmd_calibrate;
 extern const struct command cmd_doctor;
 extern const struct command cmd_export;
 extern const struct command cmd_front;

@@ -3,6 +3,7 @@
  * is a file in tables/, made only when it is not there, so that a start after a kill makes what is
  * missing. */
 #include "cluster/evaluation_parts.h"
+#include "cluster/preparation.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/log.h"
@@ -11,64 +12,6 @@
 
 #define OP_TABLE_ROUNDS      5
 #define REFERENCE_ROUNDS_MIN 30
-
-/* The parent in every basis that the space has beside its own. */
-static int ensure_bases(struct workbench *bench, const char *calibration, bool biased,
-                        struct err *err)
-{
-    const struct space *space = bench->space;
-    int32_t index = space_gene_of(space, GENE_BASIS, -1);
-    const struct gene *gene = &space->gene[index < 0 ? 0 : index];
-    for (uint32_t i = 0; index >= 0 && i + 1 < gene->n_levels; i++) {
-        enum rotation rotation;
-        uint32_t hidden;
-        space_basis_of(gene->value[i], &hidden, &rotation);
-        if (hidden == space->geometry.d_model)
-            hidden = 0;
-        if (workshop_prepare_basis(bench->parent, &bench->study->parent, calibration, hidden,
-                                   rotation, biased, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int ensure_calibration(struct workbench *bench, struct err *err)
-{
-    const struct study *study = bench->study;
-    struct calibration_options options = {.checkpoint_s = CALIBRATION_CHECKPOINT_S};
-    enum calibration_origin origin;
-    char path[STUDY_PATH_MAX];
-    struct token_set set;
-
-    study_path(study, TABLE_CALIBRATION, path);
-    if (token_set_read(&set, bench->tokenizer, study->calibration, study->separator,
-                       study->sequence, study->calibration_tokens, 2, err) != 0)
-        return -1;
-    int status = calibration_ensure(path, bench->parent, &study->parent, bench->kernels,
-                                    bench->team, &set, &options, &origin, err);
-    if (status == 0 && origin != CALIBRATION_FOUND)
-        log_info("prepare", "calibration tokens=%u", set.n_tokens);
-    token_set_fini(&set);
-    bool biased = profile_has_bias(study->limits.profile);
-    if (status != 0 || workshop_prepare(bench->parent, &study->parent, path, biased, err) != 0)
-        return -1;
-    return ensure_bases(bench, path, biased, err);
-}
-
-static int ensure_states(struct workbench *bench, struct err *err)
-{
-    char path[STUDY_PATH_MAX];
-    study_path(bench->study, TABLE_STATES, path);
-    struct parent_states *there =
-        parent_states_open(path, &bench->study->parent, &bench->heldout, NULL);
-    if (there != NULL) {
-        parent_states_close(there);
-        return 0;
-    }
-    log_info("prepare", "parent states tokens=%u", bench->heldout.n_tokens);
-    return parent_states_make(path, &bench->study->parent, bench->parent_model, bench->kernels,
-                              bench->team, &bench->heldout, err);
-}
 
 static int ensure_op_table(struct workbench *bench, struct err *err)
 {
@@ -124,15 +67,10 @@ static int measure_reference(struct workbench *bench, const char *path, struct e
 
 int evaluation_prepare(struct workbench *bench, cJSON *result, struct err *err)
 {
+    struct calibration_options options = {.checkpoint_s = CALIBRATION_CHECKPOINT_S};
     char path[STUDY_PATH_MAX], device[ID128_HEX];
-    if (file_make_dirs(study_path(bench->study, "tables", path), err) != 0 ||
-        quiet_work_begin(bench->quiet, err) != 0)
-        return -1;
-    int status = ensure_calibration(bench, err);
-    if (status == 0)
-        status = ensure_states(bench, err);
-    quiet_work_end(bench->quiet);
-    if (status != 0 || ensure_op_table(bench, err) != 0)
+    struct preparation done;
+    if (preparation_make(bench, &options, &done, err) != 0 || ensure_op_table(bench, err) != 0)
         return -1;
     study_path(bench->study, TABLE_REFERENCE, path);
     if (!file_exists(path) && measure_reference(bench, path, err) != 0)

@@ -124,6 +124,8 @@ struct hash256 calibration_values_hash(const struct calibration *calibration);
 int calibration_save(const struct calibration *calibration, const char *path, struct err *err);
 struct calibration *calibration_load(const char *path, const struct geometry *geometry,
                                      const struct hash256 *parent, struct err *err);
+/* Whether the file begins like a calibration, of whatever version. */
+bool calibration_is_file(const char *path);
 /* The sums of all layers: reads the whole file. */
 int calibration_verify(const struct calibration *calibration, struct err *err);
 

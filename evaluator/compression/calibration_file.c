@@ -150,6 +150,18 @@ static int check_file(const struct file_map *map, const char *path, const struct
     return 0;
 }
 
+bool calibration_is_file(const char *path)
+{
+    struct file_map map;
+
+    if (file_map_open(&map, path, NULL) != 0)
+        return false;
+    bool is_one = map.size >= sizeof calibration_magic &&
+                  memcmp(map.data, calibration_magic, sizeof calibration_magic) == 0;
+    file_map_close(&map);
+    return is_one;
+}
+
 static bool all_sound(const struct calibration *c)
 {
     for (size_t i = 0; i < calibration_n_means(&c->geometry); i++)

@@ -20,12 +20,17 @@ struct workshop_basis {
     struct variant_source source;
 };
 
+const char *workshop_order_name(bool biased)
+{
+    return biased ? "keep-order-centred.bin" : "keep-order.bin";
+}
+
 /* The order's file lies in the calibration's folder. */
 static int open_order(struct keep_order *order, const char *calibration_path,
                       const struct parent *parent, const struct calibration *calibration,
                       bool biased, struct err *err)
 {
-    const char *name = biased ? "keep-order-centred.bin" : "keep-order.bin";
+    const char *name = workshop_order_name(biased);
     char path[PATH_SIZE];
     const char *slash = strrchr(calibration_path, '/');
     int folder = slash != NULL ? (int)(slash - calibration_path) + 1 : 0;

@@ -53,6 +53,8 @@ const struct variant_source *workshop_source(struct workshop *shop, const struct
 /* The model of a genome, as stitch_model makes it of that source. */
 struct model *workshop_model(struct workshop *shop, const struct genome *genome, struct err *err);
 
+/* Name of the order's file, beside the calibration. */
+const char *workshop_order_name(bool biased);
 void workshop_close(struct workshop *shop); /* a zeroed struct is fine */
 
 #endif
