@@ -10,7 +10,7 @@
  * joint over quantized only on the same tokens, with standard errors clustered by sequence: below
  * 1 pruning pays.
  *
- * Budgets are the bytes of narrow models in one format; both sides stay within them.  Where
+ * Budgets are the bytes of models of one width in one format; both sides stay within them.  Where
  * quantization alone cannot get as small the row says so.  Quality only: nothing is timed, nothing
  * is random.
  *
@@ -37,12 +37,11 @@ enum { CHOICE_QKV, CHOICE_O, CHOICE_GATE_UP, CHOICE_DOWN, CHOICE_EMBD, N_CHOICES
 static const uint32_t eighths[] = {8, 6, 5, 4, 3, 2};
 enum { N_WIDTHS = sizeof eighths / sizeof eighths[0] };
 
-/* One format of each budget is enough for either side to be at home somewhere. */
 static const struct {
     uint32_t width; /* index into eighths */
     enum format format;
-} budgets[] = {{1, FORMAT_Q8_0}, {1, FORMAT_Q6_K}, {1, FORMAT_Q5_K},
-               {1, FORMAT_Q4_K}, {3, FORMAT_Q4_K}, {1, FORMAT_Q3_K},
+} budgets[] = {{1, FORMAT_Q8_0}, {1, FORMAT_Q6_K}, {1, FORMAT_Q4_K},
+               {3, FORMAT_Q4_K}, {1, FORMAT_Q3_K}, {0, FORMAT_Q2_K},
                {3, FORMAT_Q3_K}, {1, FORMAT_Q2_K}, {3, FORMAT_Q2_K}};
 
 struct mix {
