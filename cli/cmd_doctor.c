@@ -1,6 +1,7 @@
 /* cmd_doctor.c - what this machine offers and what would spoil a measurement, before an hour is
  * spent.  One line a check: ok, warn or FAIL, and the remedy. */
 #include "cli/commands.h"
+#include "cli/isa_option.h"
 #include "cli/reading.h"
 #include "evaluator/kernels/kernels.h"
 #include "latency_model/machine.h"
@@ -19,6 +20,7 @@
 static const struct option_row rows[] = {
     {"study", 'C', OPTION_TEXT, "DIR", "study directory whose disk is checked", "."},
     {"output", 'o', OPTION_TEXT, "FORMAT", "table, json or tsv", "table"},
+    ISA_ROW,
     {0}};
 
 enum finding_level { FINDING_OK, FINDING_WARN, FINDING_FAIL };
@@ -163,7 +165,8 @@ static int run(const struct command *command, int argc, char **argv)
     int go = option_parse(command, argc, argv, &options, &err);
     if (go == 0)
         return 0;
-    if (go < 0 || reading_format(&options, &findings.format, &err) != 0)
+    if (go < 0 || reading_format(&options, &findings.format, &err) != 0 ||
+        isa_option_apply(&options, &err) != 0)
         return command_fail(&err);
     findings.list = cJSON_CreateArray();
     check_machine(&findings);

@@ -2,6 +2,7 @@
  * reference in the same rounds, on any workloads. */
 #include "cli/commands.h"
 #include "cli/exporter.h"
+#include "cli/isa_option.h"
 #include "latency_model/stand.h"
 #include "results/show_parts.h"
 #include "space/base/err.h"
@@ -23,6 +24,7 @@ static const struct option_row rows[] = {
     {"workloads", 'w', OPTION_TEXT, "LIST", "such as tg32@b1,tg32@c512@b1,pp512@b1",
      "tg32@b1,pp128@b1"},
     {"reference", 'r', OPTION_TEXT, "FILE", "GGUF to compare with; else the study's parent", NULL},
+    ISA_ROW,
     {"threads", 't', OPTION_TEXT, "COUNT", "else those of the study, else every core", NULL},
     {"rounds", 0, OPTION_TEXT, "COUNT", "at most so many samples of each", "60"},
     {"ci", 0, OPTION_TEXT, "SHARE", "stop when the ratio's 95 % interval is +- this share", "0.01"},
@@ -387,7 +389,8 @@ static int run(const struct command *command, int argc, char **argv)
     if (go == 0)
         return 0;
     if (go < 0 || reading_format(&options, &format, &err) != 0 ||
-        parse_question(&question, &options, &err) != 0)
+        parse_question(&question, &options, &err) != 0 ||
+        isa_option_apply(&options, &err) != 0)
         return command_fail(&err);
     if (format == SHOW_TSV) {
         err_set(&err, ERR_USAGE, "kerf probe -o tsv: table or json");

@@ -1,6 +1,7 @@
 /* cmd_search.c - kerf search: alone, as a rank of an mpirun, or launching one (--ranks). */
 #include "cli/beginning.h"
 #include "cli/commands.h"
+#include "cli/isa_option.h"
 #include "cli/reading.h"
 #include "cluster/link.h"
 #include "cluster/run.h"
@@ -19,6 +20,7 @@ static const struct option_row rows[] = {
     {"sensitivity", 0, OPTION_TEXT, "FILE",
      "another study's sensitivities: what fits is taken over", NULL},
     {"scratch", 0, OPTION_TEXT, "DIR", "node-local folder for archive/ and store/", NULL},
+    ISA_ROW,
     {"quiet", 'q', OPTION_FLAG, NULL, "warnings and errors only", NULL},
     {"verbose", 'v', OPTION_FLAG, NULL, "say more", NULL},
     {0}};
@@ -59,7 +61,8 @@ static int run(const struct command *command, int argc, char **argv)
     int go = option_parse(command, argc, argv, &options, &err);
     if (go == 0)
         return 0;
-    if (go < 0 || parse_run(&options, &wanted, &ranks, &err) != 0)
+    if (go < 0 || parse_run(&options, &wanted, &ranks, &err) != 0 ||
+        isa_option_apply(&options, &err) != 0)
         return command_fail(&err);
     if (option_flag(&options, "quiet") || option_flag(&options, "verbose"))
         log_setup(option_flag(&options, "quiet") ? LOG_WARN : LOG_DEBUG, -1);

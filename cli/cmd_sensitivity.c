@@ -3,6 +3,7 @@
 #include "cli/beginning.h"
 #include "cli/color.h"
 #include "cli/commands.h"
+#include "cli/isa_option.h"
 #include "cli/reading.h"
 #include "cluster/run.h"
 #include "evaluator/compression/workshop.h"
@@ -20,6 +21,7 @@ static const struct option_row rows[] = {
     {"threads", 't', OPTION_TEXT, "COUNT", "threads of the measurement", NULL},
     {"scratch", 0, OPTION_TEXT, "DIR", "node-local folder for archive/ and store/", NULL},
     COLOR_ROW,
+    ISA_ROW,
     {"quiet", 'q', OPTION_FLAG, NULL, "warnings and errors only", NULL},
     {"verbose", 'v', OPTION_FLAG, NULL, "say more", NULL},
     {0}};
@@ -106,7 +108,8 @@ static int run(const struct command *command, int argc, char **argv)
     if (go == 0)
         return 0;
     if (go < 0 || reading_format(&options, &format, &err) != 0 ||
-        color_choose(&options, &heat.colour, &err) != 0)
+        color_choose(&options, &heat.colour, &err) != 0 ||
+        isa_option_apply(&options, &err) != 0)
         return command_fail(&err);
     if (option_flag(&options, "quiet") || option_flag(&options, "verbose"))
         log_setup(option_flag(&options, "quiet") ? LOG_WARN : LOG_DEBUG, -1);

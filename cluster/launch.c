@@ -5,6 +5,7 @@
 #include "cluster/mpi_talk.h"
 #include "cluster/run.h"
 #include "cluster/run_status.h"
+#include "evaluator/kernels/kernels.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
@@ -83,6 +84,10 @@ static void compose(struct command_line *line, const struct study *study,
     add(line, RUN_MARK);
     add(line, "-x");
     add(line, RUN_WATCHDOG);
+    if (getenv(KERNELS_VARIABLE) != NULL) {
+        add(line, "-x");
+        add(line, KERNELS_VARIABLE);
+    }
     snprintf(line->ranks, sizeof line->ranks, "%u", n_ranks);
     add(line, "-n");
     add(line, line->ranks);

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const isa_names[N_ISAS] = {
@@ -133,8 +134,28 @@ const struct kernels *kernels_for(enum isa isa, struct err *err)
     return &sets[isa];
 }
 
+int kernels_check_variable(struct err *err)
+{
+    const char *name = getenv(KERNELS_VARIABLE);
+
+    if (name == NULL)
+        return 0;
+    if (isa_parse(name) == N_ISAS) {
+        err_set(err, ERR_USAGE, "%s: no kernels of that name; expected ref, avx2 or avx512-vnni",
+                name);
+        return -1;
+    }
+    return kernels_for(isa_parse(name), err) != NULL ? 0 : -1;
+}
+
 const struct kernels *kernels_select(void)
 {
+    const char *name = getenv(KERNELS_VARIABLE);
+    const struct kernels *named =
+        name != NULL && isa_parse(name) != N_ISAS ? kernels_for(isa_parse(name), NULL) : NULL;
+
+    if (named != NULL)
+        return named;
     for (int isa = N_ISAS - 1; isa > ISA_REF; isa--) {
         const struct kernels *set = kernels_for((enum isa)isa, NULL);
         if (set != NULL)

@@ -104,9 +104,15 @@ const struct kernels *kernels_reference(void);
  * not reproduce the reference on the fixed input (ERR_INTERNAL). */
 const struct kernels *kernels_for(enum isa isa, struct err *err);
 
-/* The fastest set that passes its known-answer test; at worst the reference.  The choice is made
- * once a process and logged where a set was refused. */
+/* Names a set in the environment: none but that one is chosen, here and in child processes. */
+#define KERNELS_VARIABLE "KERF_ISA"
+
+/* The set that KERNELS_VARIABLE names; without it the fastest that passes its known-answer test, at
+ * worst the reference.  The choice is logged where a set was refused.  A name that is none, or of a
+ * set that is not offered here, is for kernels_check_variable to refuse, before anything else. */
 const struct kernels *kernels_select(void);
+/* ERR_USAGE for an unknown name, else what kernels_for says. */
+int kernels_check_variable(struct err *err);
 
 const char *isa_name(enum isa isa);
 /* "auto" is not an isa: the caller handles it.  N_ISAS when unknown. */

@@ -258,6 +258,12 @@ at_least "$(printf '%s\n' "$out" | json 'workloads[0].samples_ms.#')" 1 "with it
 run "$KERF" probe "$data/tiny.gguf" --rounds 8 -w tg8@b1 --threads 1
 is "$status" 0 "probe of a file" || said
 like "$out" 'ratio to the same model in the same rounds' "against itself"
+run "$KERF" probe "$data/tiny.gguf" --rounds 8 -w tg8@b1 --isa ref -o json
+is "$(printf '%s\n' "$out" | json kernels)" ref "--isa forces the kernels"
+run env KERF_ISA=ref "$KERF" doctor
+like "$out" 'ref chosen' "so does KERF_ISA"
+fails 2 '--isa: sse: no kernels of that name' "kernels that are none" \
+    "$KERF" probe "$data/tiny.gguf" --isa sse
 fails 2 "--workloads: .*tg128@b1" "a workload that is none" "$KERF" probe @best -C "$study" -w tg8@9
 fails 2 "--workloads: 999999 positions, the model's context has" "a prompt beyond the context" \
     "$KERF" probe @best -C "$study" -w pp999999@b1
