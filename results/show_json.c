@@ -80,6 +80,8 @@ static void put_shape(cJSON *node, const struct front_member *member, const stru
     put_number(node, "layers", facts.layers);
     put_number(node, "ffn_min", facts.ffn_min);
     put_number(node, "ffn_max", facts.ffn_max);
+    put_number(node, "hidden", genome_geometry(&member->genome, &study->geometry).d_model);
+    cJSON_AddStringToObject(node, "rotation", rotation_name(member->genome.rotation));
     cJSON_AddBoolToObject(node, "thinner", facts.thinner);
     cJSON_AddBoolToObject(node, "coarser", facts.coarser);
     cJSON_AddBoolToObject(node, "joint", show_is_joint(&facts));

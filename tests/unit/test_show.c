@@ -323,7 +323,8 @@ static void check_front_json(const struct scene *scene)
     ok(n_wrong == 0 && scene->front.n == 3, "and those of every member");
     const cJSON *joint = cJSON_GetArrayItem(candidates, 0);
     ok(true_at(joint, "joint") && number_at(joint, "layers", NULL) == 4 &&
-           number_at(joint, "ffn_min", NULL) == 512 && number_at(joint, "ffn_max", NULL) == 1024,
+           number_at(joint, "hidden", NULL) == 256 && number_at(joint, "ffn_min", NULL) == 512 &&
+           number_at(joint, "ffn_max", NULL) == 1024,
        "who has fewer layers and fewer bits is joint");
     const cJSON *bound = cJSON_GetObjectItemCaseSensitive(joint, "kernel_bound");
     ok(cJSON_GetArraySize(bound) == 1 &&
