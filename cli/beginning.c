@@ -12,7 +12,7 @@ static int resolve(struct study *study, const char *dir, struct err *err)
         return -1;
     struct machine *machine = machine_load(err);
     int status = -1;
-    if (machine != NULL) {
+    if (machine != NULL && parent_check_profile(parent, study->limits.profile, err) == 0) {
         struct hash256 hash = parent_hash(parent);
         status =
             study_resolve(study, parent_geometry(parent), &hash, machine_n_cores(machine), err);

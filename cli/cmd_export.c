@@ -26,7 +26,11 @@ static int export_member(const struct reading *reading, const struct front_membe
     units_format_size((double)weight_bytes, size);
     printf("%s: %s of weights, candidate %.8s, %s\n", path, size, candidate,
            profile_name(reading->study.limits.profile));
-    printf("next: llama-cli -m %s -p \"Once upon a time\"\n", path);
+    /* A native file has what no other engine computes. */
+    if (reading->study.limits.profile == PROFILE_NATIVE)
+        printf("next: kerf probe %s\n", path);
+    else
+        printf("next: llama-cli -m %s -p \"Once upon a time\"\n", path);
     return 0;
 }
 
@@ -58,7 +62,7 @@ static int run(const struct command *command, int argc, char **argv)
 
 const struct command cmd_export = {
     .name = "export",
-    .summary = "write a candidate as a GGUF that stock llama.cpp loads",
+    .summary = "write a candidate as a GGUF: for stock llama.cpp, under native for kerf",
     .usage = "kerf export [-C DIR] ID OUT.gguf [--force]",
     .example = "kerf export -C demo @knee small.gguf",
     .rows = rows,

@@ -85,10 +85,13 @@ static int init_study(const struct options *options, struct err *err)
         return -1;
     char shape[160];
     geometry_describe(parent_geometry(parent), shape);
+    int status = parent_check_profile(parent, wanted.profile, err);
     parent_close(parent);
+    if (status != 0)
+        return -1;
 
     char *task[STUDY_MAX_TASKS];
-    int status = list_tasks(option_text(options, "tasks"), task, &wanted.n_tasks, err);
+    status = list_tasks(option_text(options, "tasks"), task, &wanted.n_tasks, err);
     wanted.tasks = (const char *const *)task;
     if (status == 0)
         status = study_init(dir, &wanted, err);

@@ -316,6 +316,16 @@ bool parent_has_bias(const struct parent *parent)
     return false;
 }
 
+int parent_check_profile(const struct parent *parent, enum profile profile, struct err *err)
+{
+    if (!parent_has_bias(parent) || profile_has_bias(profile))
+        return 0;
+    err_set(err, ERR_CONFIG,
+            "%s: attn_output or ffn_down has biases, for which profile %s has no room; native has",
+            parent->path, profile_name(profile));
+    return -1;
+}
+
 const struct gguf_tensor *parent_embd(const struct parent *parent)
 {
     return parent->embd;

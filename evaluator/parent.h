@@ -5,7 +5,7 @@
 
 #include "evaluator/formats/gguf.h"
 #include "space/base/hash.h"
-#include "space/genome.h"
+#include "space/profile.h"
 
 struct err;
 struct parent;
@@ -64,6 +64,9 @@ const struct gguf_tensor *parent_head(const struct parent *parent); /* the embed
 const struct gguf_tensor *parent_out_norm(const struct parent *parent);
 /* Whether any o or down has a bias, or a unit that is not there leaves one behind. */
 bool parent_has_bias(const struct parent *parent);
+/* ERR_CONFIG when the profile has no room for such biases: what is made of this parent would be
+ * without them. */
+int parent_check_profile(const struct parent *parent, enum profile profile, struct err *err);
 /* "attn_q.weight" for TENSOR_Q: what follows blk.N. in its name. */
 const char *tensor_role_name(enum tensor_role role);
 
