@@ -1,7 +1,7 @@
-/* cmd_evaluator.c - the evaluator child: kerf evaluator STUDY STORE CPUS PARENT_PID WORK
- * CPUS is a comma list of PUs, one a thread; WORK is what work_encode wrote.  The answer is one
- * line on descriptor 3; stderr is the supervisor's.  Exit status 0 with an answer; else err.h's
- * with
+/* cmd_evaluator.c - the evaluator child: kerf evaluator STUDY STORE CPUS PARENT_PID WORK MAX_DISK
+ * CPUS is a comma list of PUs, one a thread; WORK is what work_encode wrote; MAX_DISK is a number
+ * of bytes, 0 for no bound.  The answer is one line on descriptor 3; stderr is the supervisor's.
+ * Exit status 0 with an answer; else err.h's with
  * {"error": text} as the line, where ERR_DATA says that the candidate, not the machine, is at
  * fault. */
 #include "cli/commands.h"
@@ -61,7 +61,8 @@ static int write_line(const char *line, struct err *err)
 static int evaluate(char **argv, struct err *err)
 {
     static int cpu[MAX_THREADS];
-    struct evaluation_place place = {.cpu = cpu, .store = argv[2]};
+    struct evaluation_place place = {
+        .cpu = cpu, .store = argv[2], .max_disk = strtoull(argv[6], NULL, 10)};
     struct study *study = malloc(sizeof *study);
     struct work *work = malloc(sizeof *work);
     char *line = NULL;
@@ -91,7 +92,7 @@ static void tell_error(const struct err *err)
 int cmd_evaluator(int argc, char **argv)
 {
     struct err err = {0};
-    if (argc != 6) {
+    if (argc != 7) {
         err_set(&err, ERR_USAGE, "kerf evaluator is started by kerf search, not by hand");
         return command_fail(&err);
     }

@@ -8,6 +8,7 @@
 static const struct option_row rows[] = {
     {"study", 'C', OPTION_TEXT, "DIR", "study directory", "."},
     {"force", 'f', OPTION_FLAG, NULL, "replace the file if it exists", NULL},
+    EXPORTER_ROWS,
     {0}};
 
 static int export_member(const struct reading *reading, const struct front_member *member,
@@ -54,7 +55,8 @@ static int run(const struct command *command, int argc, char **argv)
     const struct front_member *member =
         front_resolve(&reading.front, reading.archive, options.arg[0], &err);
     int status = 0;
-    if (member == NULL || export_member(&reading, member, path, &err) != 0)
+    if (member == NULL || exporter_limit(&reading, &options, &err) != 0 ||
+        export_member(&reading, member, path, &err) != 0)
         status = command_fail(&err);
     reading_close(&reading);
     return status;

@@ -29,6 +29,7 @@ static const struct option_row rows[] = {
     {"members", 'n', OPTION_TEXT, "COUNT", "members of the front, from the fastest to the slowest",
      "8"},
     {"repeat", 'r', OPTION_TEXT, "COUNT", "rounds, in each of which every member runs once", "5"},
+    EXPORTER_ROWS,
     {0}};
 
 /* Stop requests so far: one ends the run and cleans up, three leave at once. */
@@ -265,6 +266,10 @@ static int run(const struct command *command, int argc, char **argv)
         peer_bench_find(option_text(&options, "bench"), c.bench.program, &err) != 0 ||
         reading_open(&c.reading, option_text(&options, "study"), &err) != 0)
         return command_fail(&err);
+    if (exporter_limit(&c.reading, &options, &err) != 0) {
+        reading_close(&c.reading);
+        return command_fail(&err);
+    }
 
     catch_stops();
     c.bench.n_samples = N_SAMPLES;

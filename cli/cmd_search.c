@@ -20,6 +20,7 @@ static const struct option_row rows[] = {
     {"sensitivity", 0, OPTION_TEXT, "FILE",
      "another study's sensitivities: what fits is taken over", NULL},
     {"scratch", 0, OPTION_TEXT, "DIR", "node-local folder for archive/ and store/", NULL},
+    {"max-disk", 0, OPTION_TEXT, "SIZE", "most that store/ may hold on a node (200GiB)", NULL},
     ISA_ROW,
     {"quiet", 'q', OPTION_FLAG, NULL, "warnings and errors only", NULL},
     {"verbose", 'v', OPTION_FLAG, NULL, "say more", NULL},
@@ -34,7 +35,8 @@ static int parse_run(const struct options *options, struct run_options *wanted, 
     const char *time = option_text(options, "time");
     if (option_count(options, "evals", &wanted->evals, err) != 0 ||
         option_count(options, "threads", &threads, err) != 0 ||
-        option_count(options, "ranks", ranks, err) != 0)
+        option_count(options, "ranks", ranks, err) != 0 ||
+        option_size(options, "max-disk", &wanted->max_disk, err) != 0)
         return -1;
     if (time != NULL && units_parse_duration(time, &wanted->time_s, err) != 0) {
         err_prefix(err, "--time");

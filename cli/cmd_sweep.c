@@ -58,7 +58,7 @@ static int open_bench(struct sweeping *s, struct err *err)
     struct machine *machine = machine_load(err);
     s->cpu = calloc(study->threads, sizeof *s->cpu);
     scratch_path(study, "store", s->store);
-    s->place = (struct evaluation_place){s->cpu, study->threads, s->store};
+    s->place = (struct evaluation_place){s->cpu, study->threads, s->store, study->max_disk};
     int status = -1;
     if (s->cpu == NULL)
         err_set(err, ERR_MEMORY, "sweep: out of memory");

@@ -33,6 +33,20 @@ int exporter_open(struct exporter *exporter, const struct reading *reading, stru
                       err) != 0)
         return -1;
     exporter->shop.source.compress_order = study->compress_order;
+    store_claim(store, &study->parent);
+    if (store_bound(exporter->shop.store, study->max_disk, err) == 0)
+        return 0;
+    exporter_close(exporter);
+    return -1;
+}
+
+int exporter_limit(struct reading *reading, const struct options *options, struct err *err)
+{
+    uint64_t max_disk;
+    if (option_size(options, "max-disk", &max_disk, err) != 0)
+        return -1;
+    if (max_disk > 0)
+        reading->study.max_disk = max_disk;
     return 0;
 }
 
@@ -60,6 +74,8 @@ static int write_model(struct exporter *exporter, const struct front_member *mem
     if (status == 0 && weight_bytes != NULL)
         *weight_bytes = model_weight_bytes(model);
     model_destroy(model);
+    if (study->max_disk > 0)
+        store_forget(shop->store); /* what nobody uses may be evicted */
     return status;
 }
 

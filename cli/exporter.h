@@ -10,6 +10,14 @@ struct exporter {
     struct workshop shop;
 };
 
+/* --max-disk, for every command that exports; exporter_limit puts it in the place of the study's.
+ */
+#define EXPORTER_ROWS                                                                              \
+    {                                                                                              \
+        "max-disk", 0, OPTION_TEXT, "SIZE", "most that store/ may hold (200GiB)", NULL             \
+    }
+int exporter_limit(struct reading *reading, const struct options *options, struct err *err);
+
 /* Checks that the parent's file is still the one the study was searched with (ERR_DATA). */
 int exporter_open(struct exporter *exporter, const struct reading *reading, struct err *err);
 void exporter_close(struct exporter *exporter); /* a zeroed struct is fine */

@@ -160,3 +160,16 @@ int option_count(const struct options *options, const char *name, uint64_t *coun
     }
     return 0;
 }
+
+int option_size(const struct options *options, const char *name, uint64_t *n_bytes, struct err *err)
+{
+    const char *text = option_text(options, name);
+    *n_bytes = 0;
+    if (text == NULL)
+        return 0;
+    if (units_parse_size(text, n_bytes, err) != 0) {
+        err_prefix(err, "--%s", name);
+        return -1;
+    }
+    return 0;
+}

@@ -52,5 +52,8 @@ const char *option_text(const struct options *options, const char *name); /* NUL
 bool option_flag(const struct options *options, const char *name);
 /* Whole numbers such as --evals; ERR_USAGE names the option. */
 int option_count(const struct options *options, const char *name, uint64_t *count, struct err *err);
+/* Sizes such as --max-disk, with their unit; 0 when absent. */
+int option_size(const struct options *options, const char *name, uint64_t *n_bytes,
+                struct err *err);
 
 #endif

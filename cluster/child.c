@@ -78,12 +78,19 @@ static void format_cpus(const struct child_options *options, char *text, size_t 
  * others are closed, LMDB's among them (mpi.md section 7). */
 static int spawn(const struct child_options *options, const char *work, int write_end, pid_t *pid)
 {
-    char cpus[8192], parent[32], name[] = "kerf", command[] = "evaluator";
+    char cpus[8192], parent[32], max_disk[32], name[] = "kerf", command[] = "evaluator";
     format_cpus(options, cpus, sizeof cpus);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    char *argv[] = {
-        name,         command, (char *)options->study_dir, (char *)options->store_dir, cpus, parent,
-        (char *)work, NULL};
+    snprintf(max_disk, sizeof max_disk, "%llu", (unsigned long long)options->max_disk);
+    char *argv[] = {name,
+                    command,
+                    (char *)options->study_dir,
+                    (char *)options->store_dir,
+                    cpus,
+                    parent,
+                    (char *)work,
+                    max_disk,
+                    NULL};
     char **env = clean_environment();
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;

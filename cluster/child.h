@@ -12,6 +12,7 @@ struct child;
 struct child_options {
     const char *study_dir;
     const char *store_dir;
+    uint64_t max_disk; /* of the store; 0: no bound */
     const int *cpu;
     uint32_t n_threads;
 };

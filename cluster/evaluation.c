@@ -16,6 +16,21 @@ static int dispatch(struct workbench *bench, const struct work *work, cJSON *res
     return evaluation_candidate(bench, work, result, err);
 }
 
+/* What became of the store, for the one who watches over all of them. */
+static void put_store(const struct workbench *bench, cJSON *result)
+{
+    struct store_counts counts;
+    if (bench->shop.store == NULL)
+        return;
+    store_counts(bench->shop.store, &counts);
+    cJSON *node = cJSON_AddObjectToObject(result, "store");
+    cJSON_AddNumberToObject(node, "built", (double)counts.n_built);
+    cJSON_AddNumberToObject(node, "found", (double)counts.n_found);
+    cJSON_AddNumberToObject(node, "evicted", (double)counts.n_evicted);
+    cJSON_AddNumberToObject(node, "evicted_bytes", (double)counts.evicted_bytes);
+    cJSON_AddNumberToObject(node, "unkept", (double)counts.n_unkept);
+}
+
 char *evaluation_run(const struct study *study, const struct evaluation_place *place,
                      const struct work *work, struct err *err)
 {
@@ -32,6 +47,7 @@ char *evaluation_run(const struct study *study, const struct evaluation_place *p
         cJSON_AddStringToObject(result, "kind", kinds[work->kind]);
         cJSON_AddStringToObject(result, "kernels", bench.kernels->name);
         cJSON_AddNumberToObject(result, "threads", place->n_threads);
+        put_store(&bench, result);
         cJSON_AddNumberToObject(result, "seconds", (double)(clock_now_ns() - start_ns) * 1e-9);
         line = cJSON_PrintUnformatted(result);
         if (line == NULL)

@@ -17,6 +17,7 @@ struct evaluation_place {
     const int *cpu; /* [n_threads] PUs of this worker */
     uint32_t n_threads;
     const char *store; /* folder of the variant store (node-local) */
+    uint64_t max_disk; /* bytes that it may hold, 0: no bound */
 };
 
 /* The result line, yours to free; NULL with `err` filled when the work cannot be done (ERR_DATA:

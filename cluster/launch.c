@@ -43,7 +43,7 @@ static void on_stop(int signal)
 struct command_line {
     char *arg[MAX_ARGS];
     int n;
-    char ranks[16], evals[32], time[32], threads[16];
+    char ranks[16], evals[32], time[32], threads[16], max_disk[32];
 };
 
 static void add(struct command_line *line, const char *arg)
@@ -109,6 +109,12 @@ static void compose(struct command_line *line, const struct study *study,
         snprintf(line->threads, sizeof line->threads, "%u", options->threads);
         add(line, "--threads");
         add(line, line->threads);
+    }
+    if (options->max_disk > 0) {
+        snprintf(line->max_disk, sizeof line->max_disk, "%lluB",
+                 (unsigned long long)options->max_disk);
+        add(line, "--max-disk");
+        add(line, line->max_disk);
     }
     if (options->scratch != NULL) {
         add(line, "--scratch");

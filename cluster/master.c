@@ -321,6 +321,8 @@ void master_summary(const struct master *master, struct master_summary *summary)
         .n_failed = master->n_failed,
         .n_quarantined = master->n_quarantined,
         .n_sensitivities = master->n_sensitivities,
+        .n_evicted = master->n_evicted,
+        .evicted_bytes = (double)master->evicted_bytes,
         .n_workers_lost = leases_n_lost(master->leases),
         .seconds = master_now_s() - master->start_s,
         .hypervolume = master->search != NULL ? search_hypervolume(master->search) : 0,

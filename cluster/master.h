@@ -37,6 +37,8 @@ bool master_was_drained(const struct master *master);
 struct master_summary {
     uint64_t n_evaluated, n_failed, n_quarantined;
     uint32_t n_sensitivities; /* units of which something was measured */
+    uint64_t n_evicted;       /* variants that went for want of room, and their bytes */
+    double evicted_bytes;
     uint32_t n_workers_lost;
     double seconds;
     uint32_t n_predicted;           /* candidates with prediction and measurement */

@@ -40,6 +40,7 @@ struct master {
     uint64_t n_evaluated, n_failed, n_quarantined; /* of this run */
     uint32_t n_sensitivities;                      /* work items of this run */
     uint32_t n_unable_in_row;
+    uint64_t n_evicted, evicted_bytes, n_unkept; /* variants, of this run's stores */
     bool drained, transaction;
     double drained_s; /* when the stop was asked for */
     struct device_class device;

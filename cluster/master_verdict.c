@@ -130,6 +130,34 @@ static int enter_evaluation(struct master *master, const struct job *job, const 
     return status;
 }
 
+static uint64_t count_of(const cJSON *node, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(node, name);
+    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e18
+               ? (uint64_t)item->valuedouble
+               : 0;
+}
+
+/* Evictions, and once that the bound is too small for a candidate. */
+static void note_store(struct master *master, const char *result)
+{
+    cJSON *root = cJSON_Parse(result);
+    const cJSON *store = cJSON_GetObjectItemCaseSensitive(root, "store");
+    uint64_t n_evicted = count_of(store, "evicted"), n_unkept = count_of(store, "unkept");
+    master->n_evicted += n_evicted;
+    master->evicted_bytes += count_of(store, "evicted_bytes");
+    if (n_evicted > 0)
+        log_info("store", "evicted=%llu in_all=%llu mb=%.1f", (unsigned long long)n_evicted,
+                 (unsigned long long)master->n_evicted, (double)master->evicted_bytes * 1e-6);
+    if (n_unkept > 0 && master->n_unkept == 0)
+        log_warn("store",
+                 "the bound on the disk is less than what one worker has in use: %llu of its "
+                 "variants had no room and will be built again each time; raise --max-disk",
+                 (unsigned long long)n_unkept);
+    master->n_unkept += n_unkept;
+    cJSON_Delete(root);
+}
+
 static int enter_result(struct master *master, const struct job *job, const char *result,
                         struct err *err)
 {
@@ -217,6 +245,7 @@ int master_enter(struct master *master, struct job *job, enum verdict verdict, c
     if (verdict != VERDICT_DONE)
         return enter_failure(master, job, verdict, reason, err);
     if (enter_result(master, job, result, &trouble) == 0) {
+        note_store(master, result);
         master->n_unable_in_row = 0;
         jobs_remove(&master->jobs, job);
         return 0;

@@ -6,6 +6,7 @@
 #include "cluster/run_status.h"
 #include "cluster/scratch.h"
 #include "cluster/supervisor.h"
+#include "evaluator/compression/store.h"
 #include "latency_model/machine.h"
 #include "results/archive.h"
 #include "space/base/clock.h"
@@ -194,8 +195,11 @@ static int worker_open(struct worker *worker, const struct study *study,
     scratch_path(study, "store", worker->store);
     worker->options = (struct child_options){.study_dir = study->dir,
                                              .store_dir = worker->store,
+                                             .max_disk = options->max_disk > 0 ? options->max_disk
+                                                                               : study->max_disk,
                                              .cpu = worker->cpu,
                                              .n_threads = n_threads};
+    store_claim(worker->store, &study->parent);
     worker->supervisor = supervisor_create(link, &worker->options, err);
     return worker->supervisor != NULL ? 0 : -1;
 }

@@ -12,6 +12,7 @@ struct run_options {
     double time_s;           /* 0: the study's */
     const char *scratch;     /* folder for archive/ and store/, NULL: inside the study */
     uint32_t threads;        /* of each worker, 0: the study's */
+    uint64_t max_disk;       /* bytes of a node's variant store, 0: the study's */
     const char *sensitivity; /* file of another study's sensitivities, or NULL */
     bool
         sensitivity_only; /* no candidates: prepare, measure sensitivities, say nothing on stdout */

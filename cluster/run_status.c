@@ -90,6 +90,8 @@ int run_status_write(const struct study *study, const struct run_status *status,
     put(root, "failed", (double)s->n_failed);
     put(root, "quarantined", (double)s->n_quarantined);
     put(root, "sensitivities", s->n_sensitivities);
+    put(root, "evicted", (double)s->n_evicted);
+    put(root, "evicted_bytes", s->evicted_bytes);
     put(root, "workers_lost", s->n_workers_lost);
     put(root, "seconds", s->seconds);
     put(root, "hypervolume", s->hypervolume);
@@ -136,6 +138,8 @@ int run_status_read(const struct study *study, struct run_status *status, struct
         .n_failed = get_count(root, "failed"),
         .n_quarantined = get_count(root, "quarantined"),
         .n_sensitivities = get_count(root, "sensitivities"),
+        .n_evicted = get_count(root, "evicted"),
+        .evicted_bytes = get(root, "evicted_bytes"),
         .n_workers_lost = get_count(root, "workers_lost"),
         .seconds = get(root, "seconds"),
         .n_predicted = get_count(root, "predicted"),
@@ -210,12 +214,15 @@ double run_progress_age(const struct study *study)
 void run_status_print(const struct study *study, const struct run_status *status)
 {
     const struct master_summary *s = &status->summary;
-    char took[32];
+    char took[32], size[32];
     printf("%llu evaluations in %s; %llu attempts failed, %llu candidates quarantined, "
            "%u workers lost\n",
            (unsigned long long)s->n_evaluated, units_format_duration(s->seconds, took),
            (unsigned long long)s->n_failed, (unsigned long long)s->n_quarantined,
            s->n_workers_lost);
+    if (s->n_evicted > 0)
+        printf("%llu compressed parts (%s) were evicted to stay within the bound on the disk\n",
+               (unsigned long long)s->n_evicted, units_format_size(s->evicted_bytes, size));
     if (s->n_predicted >= 2)
         printf("op table against measurement, %u evaluations: decode off by %.1f %% (rank "
                "correlation %.3f), prefill by %.1f %% (%.3f)\n",

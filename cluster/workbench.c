@@ -97,6 +97,8 @@ int workbench_open_tables(struct workbench *bench, struct err *err)
                       profile_has_bias(study->limits.profile), err) != 0)
         return -1;
     bench->shop.source.compress_order = study->compress_order;
+    if (store_bound(bench->shop.store, bench->place->max_disk, err) != 0)
+        return -1;
     bench->states = parent_states_open(study_path(study, TABLE_STATES, path), &study->parent,
                                        &bench->heldout, err);
     if (bench->states == NULL)

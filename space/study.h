@@ -49,6 +49,8 @@ struct study {
     uint32_t population; /* of NSGA-II, at least the 8 that search_create wants */
     uint64_t evals;      /* stop after so many candidates */
     double time_s;       /* stop after so long */
+
+    uint64_t max_disk; /* bytes that the variant store of a node may hold, 0: no bound */
 };
 
 /* Read DIR/study.json.  ERR_CONFIG with file:line:col, pointer, what was expected and the nearest
@@ -65,8 +67,9 @@ int study_resolve(struct study *study, const struct geometry *geometry,
                   const struct hash256 *parent, uint32_t n_cores, struct err *err);
 
 /* Write DIR/study.resolved.json if absent; else compare with it: 0, or -1 with ERR_CONFIG naming
- * the first frozen field that differs, old and new value.  Everything is frozen but evals, time and
- * the places of the files; where only those differ the file is replaced. */
+ * the first frozen field that differs, old and new value.  Everything is frozen but evals, time,
+ * the bound on the disk and the places of the files; where only those differ the file is replaced.
+ */
 int study_freeze(const struct study *study, struct err *err);
 
 /* Read the frozen config of a study that has begun.  ERR_MISSING when it has not, ERR_DATA when the

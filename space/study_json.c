@@ -64,6 +64,8 @@ const struct study_field study_fields[] = {
     {"/latency/rounds/max", KIND_COUNT_32, 0, AT(rounds_max), 0, 3, 256, "rounds of a probe, 3 to 256"},
     {"/latency/ci", KIND_REAL, 0, AT(ci), 0, 1e-6, 0.5, "the wanted half-width of a ratio's interval, such as 0.01, at most 0.5"},
 
+    {"/limits/disk", KIND_SIZE, FREE, AT(max_disk), 0, 0, 0, "a size with its unit, such as \"200GiB\", or \"none\""},
+
     {"/search/seed", KIND_COUNT, 0, AT(seed), 0, 0, 1e15 - 1, "a whole number from 0, at most 15 digits"},
     {"/search/population", KIND_COUNT_32, 0, AT(population), 0, 8, 65536, "a population from 8 to 65536"},
     {"/search/evals", KIND_COUNT, FREE, AT(evals), 0, 1, 1e15 - 1, "a number of candidates, from 1"},
@@ -181,6 +183,9 @@ static cJSON *give_value(const struct study *study, const struct study_field *fi
         return cJSON_CreateNumber(*(const double *)value);
     case KIND_FLOAT:
         return cJSON_CreateNumber(*(const float *)value);
+    case KIND_SIZE:
+        snprintf(text, sizeof text, "%lluB", (unsigned long long)*(const uint64_t *)value);
+        return cJSON_CreateString(*(const uint64_t *)value > 0 ? text : "none");
     case KIND_TIME:
         snprintf(text, sizeof text, "%.12gs", *(const double *)value);
         return cJSON_CreateString(text);

@@ -18,6 +18,7 @@ enum study_kind {
     KIND_THREADS,   /* uint32_t; also "cores" */
     KIND_REAL,      /* double */
     KIND_TIME,      /* double, seconds; "4h" */
+    KIND_SIZE,      /* uint64_t, bytes; "200GiB", "none" for 0 */
     KIND_PROFILE,   /* enum profile */
     KIND_FORMATS,   /* enum format[N_FORMATS] and, at `extra`, their number */
     KIND_KV_GROUPS, /* limits.kv_groups */
@@ -47,7 +48,7 @@ struct study_field {
     const char *expected;
 };
 
-#define STUDY_N_FIELDS 46
+#define STUDY_N_FIELDS 47
 extern const struct study_field study_fields[STUDY_N_FIELDS];
 
 /* Where a field lies in a study. */

@@ -80,6 +80,21 @@ static enum verdict take_time(const struct reading *r, const cJSON *node, double
     return TOLD;
 }
 
+static enum verdict take_size(const struct reading *r, const cJSON *node, uint64_t *n_bytes)
+{
+    struct err why = {0};
+
+    if (!cJSON_IsString(node))
+        return UNFIT;
+    *n_bytes = 0;
+    if (strcmp(node->valuestring, "none") == 0)
+        return TAKEN;
+    if (units_parse_size(node->valuestring, n_bytes, &why) == 0)
+        return *n_bytes > 0 ? TAKEN : UNFIT;
+    config_json_error(r->config, r->field->pointer, r->err, "%s", why.text);
+    return TOLD;
+}
+
 /* A path relative to the study becomes absolute. */
 static enum verdict take_path(const struct reading *r, const char *pointer, const cJSON *node,
                               char path[STUDY_PATH_MAX])
@@ -313,6 +328,8 @@ static enum verdict take_value(const struct reading *r, const cJSON *node)
         return take_count_32(r->field, node, value);
     case KIND_REAL:
         return take_real(r->field, node, value);
+    case KIND_SIZE:
+        return take_size(r, node, value);
     case KIND_TIME:
         return take_time(r, node, value);
     case KIND_FORMATS:

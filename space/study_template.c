@@ -174,8 +174,11 @@ static void put_rest(FILE *out, const struct budget *budget)
             budget->workloads);
     fprintf(
         out,
+        "  // The most that compressed parts may take on the disk of a node; what was used least\n"
+        "  // recently goes first.  This may change while a study runs.\n"
+        "  // \"limits\": {\"disk\": \"200GiB\"},\n\n"
         "  // When to stop: after so many candidates or so long, whichever comes first.  These\n"
-        "  // two may change while a study runs; everything else is frozen when it begins.\n"
+        "  // two may change too; everything else is frozen when it begins.\n"
         "  // The first half of the candidates, 96 at most, are seeds: a quarter spread evenly, "
         "the\n"
         "  // others computed from the sensitivities.  The rest are bred from a population of the\n"

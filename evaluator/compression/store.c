@@ -277,6 +277,42 @@ int store_bound(struct store *store, uint64_t max_bytes, struct err *err)
     return store_room_bound(store->room, max_bytes, err);
 }
 
+void store_claim(const char *dir, const struct hash256 *parent)
+{
+    char path[STORE_PATH + 16], hex[HASH256_HEX + 1];
+    struct hash256 owner;
+    size_t n_bytes = 0;
+
+    hash256_hex(*parent, hex);
+    snprintf(path, sizeof path, "%.*s/parent", STORE_PATH - 1, dir);
+    char *text = file_read(path, 256, &n_bytes, NULL);
+    if (text != NULL)
+        text[strcspn(text, "\n")] = '\0';
+    if (text == NULL || hash256_parse(text, &owner) != 0) {
+        /* Nobody's, or damaged: a name that is not there costs a line in the log, no more. */
+        strcat(hex, "\n");
+        if (file_make_dirs(dir, NULL) == 0)
+            file_replace(path, hex, strlen(hex), NULL);
+    } else if (memcmp(&owner, parent, sizeof owner) != 0) {
+        log_warn("store",
+                 "%s was begun for another model (%.8s, this is %.8s): its variants are not used; "
+                 "remove the folder, or bound it with --max-disk, and they go first",
+                 dir, text, hex);
+    }
+    free(text);
+}
+
+void store_forget(struct store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < store->capacity; i++) {
+        entry_close(&store->table[i]);
+        store->table[i] = (struct entry){0};
+    }
+    store->n_entries = 0;
+    pthread_mutex_unlock(&store->lock);
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL)

@@ -30,6 +30,10 @@ struct store *store_open(const char *dir, struct err *err);
 /* Hold at most so many bytes from now on (0: no bound, as at first), and evict what is above it.
  * Before other threads use the store. */
 int store_bound(struct store *store, uint64_t max_bytes, struct err *err);
+/* Whose store a folder is: DIR/parent names the first parent that claims it.  Another one's claim
+ * is said in the log: what the store holds is told apart by name and never used, but it takes room.
+ * Parents derived from one another share a store under the name of the first. */
+void store_claim(const char *dir, const struct hash256 *parent);
 /* Unmaps everything: variants taken from it are gone. */
 void store_close(struct store *store); /* NULL is fine */
 
@@ -38,6 +42,10 @@ void store_close(struct store *store); /* NULL is fine */
  * cannot be written (disk full: nothing is left half written), else what variant_build says. */
 int store_get(struct store *store, const struct variant_source *source,
               const struct variant_key *key, struct variant *variant, struct err *err);
+
+/* Unmaps what was taken so far; nothing of it may be in use any more.  What is wanted again is
+ * mapped and checked again. */
+void store_forget(struct store *store);
 
 /* `n_bytes` zeros of memory of its own for a layer: the weights of a zero FFN.  The same block for
  * the same layer and size, 64-byte aligned, valid until close; NULL without memory. */

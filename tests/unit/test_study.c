@@ -61,7 +61,8 @@ static const char config[] =
     "    \"ffn\": {\"grid\": 256, \"min\": 0.5},\n"
     "    \"kv_groups\": [4, 2], \"hidden\": [1, 0.75], \"rotation\": \"hadamard\",\n"
     "    \"types\": [\"Q4_K\", \"Q2_K\"],\n"
-    "    \"embedding\": [\"Q8_0\"]}, \"compression\": {\"order\": \"quantize-prune\"},\n"
+    "    \"embedding\": [\"Q8_0\"]}, \"compression\": {\"order\": \"quantize-prune\"},"
+    " \"limits\": {\"disk\": \"1.5GiB\"},\n"
     "  \"quality\": {\n"
     "    \"calibration\": {\"file\": \"../c.txt\", \"tokens\": \"16Ki\"},\n"
     "    \"heldout\": {\"file\": \"../h.txt\"},\n"
@@ -129,7 +130,8 @@ static void test_read(void)
            s.prefill.kind == WORKLOAD_PREFILL && s.threads == 2 && s.rounds_min == 5 &&
            s.rounds_max == 9 && s.ci == 0.02,
        "workloads may come in any order");
-    ok(s.seed == 7 && s.population == 16 && s.evals == 40 && s.time_s == 600.0,
+    ok(s.max_disk == 1610612736 && s.seed == 7 && s.population == 16 && s.evals == 40 &&
+           s.time_s == 600.0,
        "the budget is read");
 
     write_config(", \"drop\": [\"attn\", \"ffn\"]", ", \"drop\": [\"attn\"]");
@@ -143,8 +145,8 @@ static void test_read(void)
     write_text(path, "{\"model\": {\"path\": \"../model.gguf\"}, \"quality\": {\"calibration\": "
                      "{\"file\": \"../c.txt\"}, \"heldout\": {\"file\": \"../h.txt\"}}}");
     ok(study_read(&s, dir, &err) == 0 && s.limits.profile == PROFILE_GGUF && s.threads == 0 &&
-           s.population == 64 && s.evals == 2000 && s.time_s == 14400.0 && s.limits.n_types == 0 &&
-           s.n_tasks == 0,
+           s.max_disk == 0 && s.population == 64 && s.evals == 2000 && s.time_s == 14400.0 &&
+           s.limits.n_types == 0 && s.n_tasks == 0,
        "model and texts are all that must be said");
 }
 
@@ -173,6 +175,9 @@ static void test_bad_config(void)
         {"[1, 0.75]", "[1, 1.5]", ":7:26: /space/hidden", "shares"},
         {"[1, 0.75]", "[]", "/space/hidden", "at most 8"},
         {"\"hadamard\"", "\"pca\"", "/space/rotation", "\"hadamard\""},
+        {"\"1.5GiB\"", "\"1.5\"", "/limits/disk", "unit"},
+        {"\"1.5GiB\"", "1.5", "/limits/disk", "200GiB"},
+        {"\"disk\"", "\"disc\"", "/limits", "disk"},
         {"quantize-prune", "quantise", "/compression/order", "\"prune-quantize\""},
         {"\"order\"", "\"ordr\"", "/compression", "order"},
         {"\"time\": \"10min\"", "\"time\": 10", "/search/time", "unit"},
@@ -379,6 +384,11 @@ static void test_freeze(void)
            refreeze("\"time\": \"10min\"", "\"time\": \"1h\"", text) == ERR_NONE &&
            study_read_resolved(&back, dir, &err) == 0 && back.time_s == 3600.0 && back.evals == 40,
        "evals and time may change, and the frozen file follows");
+    ok(refreeze("1.5GiB", "none", text) == ERR_NONE &&
+           study_read_resolved(&back, dir, &err) == 0 && back.max_disk == 0 &&
+           refreeze("1.5GiB", "7B", text) == ERR_NONE &&
+           study_read_resolved(&back, dir, &err) == 0 && back.max_disk == 7,
+       "so may the bound on the disk");
     ok(same_hash(&back, hash), "the study is still the same");
     parent.bytes[0] ^= 1;
     ok(refreeze(NULL, NULL, text) == ERR_CONFIG && strstr(text, ":3:13: /model/path") != NULL,
