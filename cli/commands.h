@@ -12,6 +12,7 @@ extern const struct command cmd_front;
 extern const struct command cmd_init;
 extern const struct command cmd_model;
 extern const struct command cmd_peer;
+extern const struct command cmd_polish;
 extern const struct command cmd_probe;
 extern const struct command cmd_query;
 extern const struct command cmd_search;

@@ -56,21 +56,37 @@ void exporter_close(struct exporter *exporter)
     memset(exporter, 0, sizeof *exporter);
 }
 
+/* With candidate and study named in the note. */
 static int write_model(struct exporter *exporter, const struct front_member *member,
-                       const char *details, const char *path, uint64_t *weight_bytes,
+                       const struct model *model, struct export_note note, const char *path,
                        struct err *err)
 {
     const struct study *study = &exporter->reading->study;
     char candidate[ID128_HEX], owner[HASH256_HEX];
     id128_hex(member->candidate.id, candidate);
     hash256_hex(study_hash(study), owner);
-    struct export_note note = {.candidate = candidate, .study = owner, .metrics = details};
-    struct workshop *shop = &exporter->shop;
-    struct model *model = workshop_model(shop, &member->genome, err);
+    note.candidate = candidate;
+    note.study = owner;
+    return export_gguf(exporter->shop.parent, model, &member->genome, study->limits.profile, &note,
+                       path, err);
+}
+
+int exporter_write_polished(struct exporter *exporter, const struct front_member *member,
+                            const struct model *model, const char *polish, const char *path,
+                            struct err *err)
+{
+    return write_model(exporter, member, model, (struct export_note){.polish = polish}, path, err);
+}
+
+static int stitch_and_write(struct exporter *exporter, const struct front_member *member,
+                            const char *details, const char *path, uint64_t *weight_bytes,
+                            struct err *err)
+{
+    struct model *model = workshop_model(&exporter->shop, &member->genome, err);
     if (model == NULL)
         return -1;
     int status =
-        export_gguf(shop->parent, model, &member->genome, study->limits.profile, &note, path, err);
+        write_model(exporter, member, model, (struct export_note){.metrics = details}, path, err);
     if (status == 0 && weight_bytes != NULL)
         *weight_bytes = model_weight_bytes(model);
     model_destroy(model);
@@ -87,7 +103,7 @@ int exporter_write(struct exporter *exporter, const struct front_member *member,
     if (archive_get_evaluation(exporter->reading->archive, &member->candidate.id, &newest, &details,
                                err) != 0)
         return -1;
-    int status = write_model(exporter, member, details, path, weight_bytes, err);
+    int status = stitch_and_write(exporter, member, details, path, weight_bytes, err);
     free(details);
     return status;
 }

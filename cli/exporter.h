@@ -27,4 +27,10 @@ void exporter_close(struct exporter *exporter); /* a zeroed struct is fine */
 int exporter_write(struct exporter *exporter, const struct front_member *member, const char *path,
                    uint64_t *weight_bytes, struct err *err);
 
+/* The same for `model`, of the member's genome but with weights of its own; `polish` says what they
+ * are, in JSON. */
+int exporter_write_polished(struct exporter *exporter, const struct front_member *member,
+                            const struct model *model, const char *polish, const char *path,
+                            struct err *err);
+
 #endif

@@ -8,9 +8,9 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &cmd_doctor, &cmd_init,   &cmd_calibrate, &cmd_search, &cmd_sensitivity, &cmd_status,
-    &cmd_front,  &cmd_query,  &cmd_show,      &cmd_export, &cmd_verify,      &cmd_peer,
-    &cmd_model,  &cmd_probe,  &cmd_sweep,     &cmd_archive,
+    &cmd_doctor, &cmd_init,  &cmd_calibrate, &cmd_search, &cmd_sensitivity, &cmd_status,
+    &cmd_front,  &cmd_query, &cmd_show,      &cmd_export, &cmd_polish,      &cmd_verify,
+    &cmd_peer,   &cmd_model, &cmd_probe,     &cmd_sweep,  &cmd_archive,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

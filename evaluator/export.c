@@ -279,6 +279,7 @@ static void put_note(struct keys *k, const struct parent *parent, const struct g
         put_text(k, "kerf.study", note->study);
         put_text(k, "kerf.calibration.sha256", note->calibration);
         put_text(k, "kerf.metrics", note->metrics);
+        put_text(k, "kerf.polish", note->polish);
     }
     free(text);
 }
@@ -452,6 +453,25 @@ static int settle_file(const char *draft, const char *path, struct err *err)
     return 0;
 }
 
+static int make_plan(struct plan *plan, const struct model *model, const struct genome *genome,
+                     enum profile profile, struct err *err)
+{
+    if (profile_check(profile, genome, &model->geometry, err) != 0)
+        return -1;
+    plan_layers(plan, model);
+    return check_plan(plan, profile, err) == 0 && check_matrices(plan, model, profile, err) == 0
+               ? 0
+               : -1;
+}
+
+int export_check(const struct model *model, const struct genome *genome, enum profile profile,
+                 struct err *err)
+{
+    struct plan plan;
+
+    return make_plan(&plan, model, genome, profile, err);
+}
+
 int export_gguf(const struct parent *parent, const struct model *model, const struct genome *genome,
                 enum profile profile, const struct export_note *note, const char *path,
                 struct err *err)
@@ -460,10 +480,7 @@ int export_gguf(const struct parent *parent, const struct model *model, const st
     struct stat status;
     struct plan plan;
 
-    if (profile_check(profile, genome, &model->geometry, err) != 0)
-        return -1;
-    plan_layers(&plan, model);
-    if (check_plan(&plan, profile, err) != 0 || check_matrices(&plan, model, profile, err) != 0)
+    if (make_plan(&plan, model, genome, profile, err) != 0)
         return -1;
     if (strlen(path) >= EXPORT_PATH) {
         err_set(err, ERR_CREATE, "cannot create %.64s...: the path is too long", path);

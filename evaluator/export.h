@@ -29,7 +29,12 @@ struct export_note {         /* written as kerf.* keys, all texts; any of them m
     const char *study;       /* hash of the study */
     const char *metrics;     /* JSON text */
     const char *calibration; /* hash of the calibration, in hexadecimal */
+    const char *polish; /* JSON text, where the weights are not those of the variants: polish.h */
 };
+
+/* Whether export_gguf would write this model at all: ERR_CONFIG as below. */
+int export_check(const struct model *model, const struct genome *genome, enum profile profile,
+                 struct err *err);
 
 /* Write `path` atomically: the new file is written beside it, opened again, compared with `model`
  * in shapes and bytes and (but for native) with the loader's rules, and only then renamed.

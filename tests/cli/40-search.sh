@@ -134,6 +134,41 @@ is "$status" 0 "the fastest can be exported too"
 [ "$(find "$folder" -maxdepth 1 -name '*.gguf*' | wc -l)" = 3 ]
 check $? "and no draft of a file lies about"
 
+# --- polishing it ---
+
+run "$KERF" polish -C "$study" @smallest "$folder/polished.gguf" --anyway -o json
+is "$status" 0 "polish" || said
+printf '%s\n' "$out" | json . && at_least "$(printf '%s\n' "$out" | json changed)" 1 \
+    "makes weights anew"
+is "$(printf '%s\n' "$out" | json tokens)" 512 "on all tokens of the study's calibration"
+like "$("$KERF" show -C "$study" @smallest -o json | json candidate.id)" "^$(printf '%s\n' "$out" | json source)" \
+    "of the member that was asked for"
+is "$(for name in after.kld before.kld kld_change; do printf '%s\n' "$out" | json $name; done |
+    awk '{ x[NR] = $1 } END { d = x[1] - x[2] - x[3]; print (d * d < 1e-12) }')" 1 \
+    "the change is that of both figures"
+ok "what it wrote loads" "$KERF" verify "$folder/polished.gguf"
+grep -q 'kerf.polish' "$folder/polished.gguf"
+check $? "and says what it is"
+run "$KERF" polish -C "$study" @parent "$folder/no.gguf"
+is "$status" 1 "there is nothing to polish in the parent"
+[ ! -e "$folder/no.gguf" ]
+check $? "and nothing is written"
+fails 73 'exists already.*--force' "polish replaces nothing unasked" \
+    "$KERF" polish -C "$study" @smallest "$folder/polished.gguf"
+ok "but with --force" "$KERF" polish -C "$study" @smallest "$folder/polished.gguf" --force --anyway \
+    --tokens 128
+like "$out" 'anew on 128 calibration tokens' "on as many tokens as were asked for"
+fails 73 'no/such' "polish into a folder that is not there" \
+    "$KERF" polish -C "$study" @smallest "$folder/no/such/out.gguf"
+fails 66 'ffffffff' "polish of an unknown id" "$KERF" polish -C "$study" ffffffffffff "$folder/no.gguf"
+fails 2 '--tokens' "on too few tokens" \
+    "$KERF" polish -C "$study" @smallest "$folder/no.gguf" --tokens 1
+cp "$data/calibration.txt" "$folder/kept.txt" && echo more >>"$data/calibration.txt"
+fails 65 'calibration.txt: not the text' "on another text" \
+    "$KERF" polish -C "$study" @smallest "$folder/no.gguf"
+mv "$folder/kept.txt" "$data/calibration.txt"
+rm -f "$folder/polished.gguf"
+
 # --- timing it in another engine ---
 
 # Speaks as llama-bench does.  A token takes twice as long as in kerf; prompts take the longer, the

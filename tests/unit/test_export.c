@@ -22,7 +22,10 @@ static const struct geometry wide = {.n_layers = 4,
                                      .rms_eps = 1e-5F,
                                      .rope_base = 50000.0F};
 
-static const struct export_note note = {"0123456789abcdef", "feed", "{\"kld\": 0.1}", NULL};
+static const struct export_note note = {.candidate = "0123456789abcdef",
+                                        .study = "feed",
+                                        .metrics = "{\"kld\": 0.1}",
+                                        .polish = "{\"alpha\": 1}"};
 static struct bench bench;
 static struct store *store;
 
@@ -108,6 +111,7 @@ static void check_llama(void)
     ok(text_is(gguf, "kerf.genome", text) && text_is(gguf, "kerf.parent.sha256", hex) &&
            text_is(gguf, "kerf.candidate", note.candidate) &&
            text_is(gguf, "kerf.study", note.study) && text_is(gguf, "kerf.metrics", note.metrics) &&
+           text_is(gguf, "kerf.polish", note.polish) &&
            gguf_type_of(gguf, "kerf.calibration.sha256") < 0,
        "kerf's keys say where it comes from");
 
