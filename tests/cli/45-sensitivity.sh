@@ -3,7 +3,7 @@
 . "$KERF_TESTS/cli/lib.sh"
 make_data
 study=$folder/study
-study_write "$study" 3
+study_write "$study" 1
 
 # Work items of sensitivities that the last command sent: n_units
 n_units() { printf '%s\n' "$err" | grep -c 'sensitivity: unit='; }
