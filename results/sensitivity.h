@@ -30,7 +30,8 @@ struct sensitivity;
 struct sensitivity_row {
     double kld;         /* above that of the base, may be negative by noise; NAN: not measured */
     double kld_se;      /* NAN where a single sequence was measured */
-    double layer_error; /* relative, in the layers that change (variant.h); NAN: no weights do */
+    double layer_error; /* relative, in the layers that change (variant.h); NAN: no weights do, or
+                         * all do, for the stream is in another basis */
 };
 
 /* An empty table for the space of a study, both borrowed.  NULL without memory. */

@@ -20,8 +20,8 @@ bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
 
 /* What tells `genome` from `base`, seen in the layers alone: the largest relative error (variant.h)
  * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone (that of its
- * mean output where one is left behind).  NAN where
- * the two have the same weights. */
+ * mean output where one is left behind).  NAN where the two keep all parts alike; a change of basis
+ * is not looked at, for it leaves no part as it was. */
 int stitch_error(const struct variant_source *source, struct store *store,
                  const struct genome *base, const struct genome *genome, double *error,
                  struct err *err);
