@@ -90,8 +90,8 @@ static int stitch_and_write(struct exporter *exporter, const struct front_member
     if (status == 0 && weight_bytes != NULL)
         *weight_bytes = model_weight_bytes(model);
     model_destroy(model);
-    if (study->max_disk > 0)
-        store_forget(shop->store); /* what nobody uses may be evicted */
+    if (exporter->reading->study.max_disk > 0)
+        store_forget(exporter->shop.store); /* what nobody uses may be evicted */
     return status;
 }
 
