@@ -333,19 +333,16 @@ static int calibrate_imatrix(const struct question *q, const struct parent *pare
                              const struct hash256 *hash, struct answer *answer, struct err *err)
 {
     struct imatrix matrix = {0};
+    enum calibration_origin origin;
 
-    if (imatrix_read(&matrix, q->imatrix, err) != 0)
+    if (calibration_ensure_imatrix(q->output, q->imatrix, parent, hash, &origin, err) != 0 ||
+        imatrix_read(&matrix, q->imatrix, err) != 0)
         return -1;
-    struct calibration *c = calibration_of_imatrix(&matrix, parent, hash, err);
-    int status = c != NULL ? calibration_save(c, q->output, err) : -1;
-    if (c == NULL)
-        err_prefix(err, "%s", q->imatrix);
     answer->sequence = matrix.chunk;
     snprintf(answer->text, sizeof answer->text, "%s", matrix.dataset);
-    snprintf(answer->found, sizeof answer->found, "made");
-    calibration_destroy(c);
+    snprintf(answer->found, sizeof answer->found, "%s", origin_name(origin));
     imatrix_fini(&matrix);
-    return status;
+    return 0;
 }
 
 static int calibrate_model(const struct question *q, struct err *err)

@@ -10,7 +10,8 @@
 
 static const struct option_row rows[] = {
     {"model", 'm', OPTION_TEXT, "FILE", "the parent: a GGUF of architecture llama", NULL},
-    {"calibration", 0, OPTION_TEXT, "FILE", "text that compression looks at", NULL},
+    {"calibration", 0, OPTION_TEXT, "FILE",
+     "text that compression looks at, or an importance matrix of llama.cpp (*.gguf, *.dat)", NULL},
     {"heldout", 0, OPTION_TEXT, "FILE", "other text, that quality is measured on", NULL},
     {"separator", 0, OPTION_TEXT, "TEXT", "what stands between documents of those texts", ""},
     {"tasks", 0, OPTION_TEXT, "DIR", "folder of multiple-choice tasks (*.jsonl)", NULL},

@@ -78,6 +78,7 @@ int evaluation_prepare(struct workbench *bench, cJSON *result, struct err *err)
     id128_hex(bench->device.id, device);
     cJSON_AddStringToObject(result, "device", bench->device.name);
     cJSON_AddStringToObject(result, "device_id", device);
+    cJSON_AddBoolToObject(result, "diagonal", done.is_diagonal);
     cJSON_AddNumberToObject(result, "private_cache", (double)machine_private_cache(bench->machine));
     return 0;
 }

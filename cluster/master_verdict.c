@@ -25,6 +25,7 @@ static int enter_prepare(struct master *master, const char *result, struct err *
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(root, "device_id");
     const cJSON *kernels = cJSON_GetObjectItemCaseSensitive(root, "kernels");
     const cJSON *cache = cJSON_GetObjectItemCaseSensitive(root, "private_cache");
+    const cJSON *diagonal = cJSON_GetObjectItemCaseSensitive(root, "diagonal");
     char number[32];
     struct id128 parsed;
     int status = -1;
@@ -36,7 +37,9 @@ static int enter_prepare(struct master *master, const char *result, struct err *
         status = archive_put_meta(master->archive, "device", device->valuestring, err) |
                  archive_put_meta(master->archive, "device_id", id->valuestring, err) |
                  archive_put_meta(master->archive, "kernels", kernels->valuestring, err) |
-                 archive_put_meta(master->archive, "private_cache", number, err);
+                 archive_put_meta(master->archive, "private_cache", number, err) |
+                 archive_put_meta(master->archive, ARCHIVE_META_CALIBRATION,
+                                  cJSON_IsTrue(diagonal) ? "diagonal" : "full", err);
     }
     cJSON_Delete(root);
     return status;

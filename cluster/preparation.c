@@ -1,5 +1,6 @@
 #include "cluster/preparation.h"
 
+#include "evaluator/compression/calibration_imatrix.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
@@ -37,6 +38,10 @@ static int make_calibration(struct workbench *bench, const char *path,
     const struct study *study = bench->study;
     struct token_set set;
 
+    done->is_diagonal = imatrix_is_name(study->calibration);
+    if (done->is_diagonal)
+        return calibration_ensure_imatrix(path, study->calibration, bench->parent, &study->parent,
+                                          &done->calibration, err);
     if (token_set_read(&set, bench->tokenizer, study->calibration, study->separator,
                        study->sequence, study->calibration_tokens, 2, err) != 0)
         return -1;

@@ -42,12 +42,14 @@ struct archive *archive_open(const char *dir, enum archive_mode mode, const stru
 void archive_close(struct archive *archive); /* NULL is fine */
 
 /* Keys of `meta` that the master puts: hash of the parent's tensors (fsck needs it to prove ids),
- * the device class in words and as an id, the kernel set, bytes of cache that a core owns. */
+ * the device class in words and as an id, the kernel set, bytes of cache that a core owns;
+ * "diagonal" where all was compressed with the diagonals of an importance matrix, else "full". */
 #define ARCHIVE_META_PARENT        "parent"
 #define ARCHIVE_META_DEVICE        "device"
 #define ARCHIVE_META_DEVICE_ID     "device_id"
 #define ARCHIVE_META_KERNELS       "kernels"
 #define ARCHIVE_META_PRIVATE_CACHE "private_cache"
+#define ARCHIVE_META_CALIBRATION   "calibration"
 
 /* Texts of `meta`.  get: 1 found (cut to size), 0 absent, -1 error. */
 int archive_get_meta(struct archive *archive, const char *key, char *text, size_t size,

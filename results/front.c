@@ -204,7 +204,7 @@ static int select_members(struct front *front, struct err *err)
 static int read_device(struct front *front, struct archive *archive, struct id128 *device,
                        struct err *err)
 {
-    char id[ID128_HEX + 8], cache[32] = "";
+    char id[ID128_HEX + 8], cache[32] = "", calibration[32] = "";
     int there = archive_get_meta(archive, ARCHIVE_META_DEVICE_ID, id, sizeof id, err);
     if (there <= 0)
         return there;
@@ -216,8 +216,11 @@ static int read_device(struct front *front, struct archive *archive, struct id12
             0 ||
         archive_get_meta(archive, ARCHIVE_META_KERNELS, front->kernels, sizeof front->kernels,
                          err) < 0 ||
-        archive_get_meta(archive, ARCHIVE_META_PRIVATE_CACHE, cache, sizeof cache, err) < 0)
+        archive_get_meta(archive, ARCHIVE_META_PRIVATE_CACHE, cache, sizeof cache, err) < 0 ||
+        archive_get_meta(archive, ARCHIVE_META_CALIBRATION, calibration, sizeof calibration, err) <
+            0)
         return -1;
+    front->is_diagonal = strcmp(calibration, "diagonal") == 0;
     front->private_cache_bytes = strtoull(cache, NULL, 10);
     return 1;
 }

@@ -30,6 +30,7 @@ struct front {
     char device[128];             /* "" when nothing has been measured yet */
     char kernels[64];             /* the kernel set that was timed */
     uint64_t private_cache_bytes; /* of a core; 0: not known */
+    bool is_diagonal;             /* compressed with the diagonals of an importance matrix */
 };
 
 /* Whether a candidate is the dense parent: proposed as such, without levels. */

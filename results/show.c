@@ -254,6 +254,9 @@ void show_head(FILE *out, const struct study *study, const struct front *front)
             workload_format(&study->decode, decode), workload_format(&study->prefill, prefill));
     fprintf(out, "parent    %s%s%s\n", geometry_describe(&study->geometry, shape),
             note[0] != '\0' ? "; " : "", note);
+    if (front->is_diagonal)
+        fputs("compressed with an importance matrix: rounded by importance, nothing solved anew\n",
+              out);
 }
 
 /* --- cells --- */

@@ -5,8 +5,8 @@
  * JSON of a front (of `archive ls` too, where each candidate also has "front": bool):
  *   {"schema": 1, "study", "profile", "device", "kernels", "threads",
  *    "workloads": {"tpot_ms": "tg128@b1", "ttft_ms": "pp512@b1"}, "geometry": {"text", "n_layers",
- *    ...}, "private_cache_bytes", "n_measured", "parent": CANDIDATE or null,
- *    "candidates": [CANDIDATE, ...]}
+ *    ...}, "private_cache_bytes", "calibration" (only as "diagonal"), "n_measured",
+ *    "parent": CANDIDATE or null, "candidates": [CANDIDATE, ...]}
  * of an answer: "query", "feasible", "n_over_budget", "parent_meets", "hits", "nearest" and "next"
  * in place of "candidates"; of one candidate: "candidate" and "details".  A CANDIDATE is
  *   {"id", "rung": "final" or "search", "verified": bool,

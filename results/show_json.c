@@ -159,6 +159,8 @@ static cJSON *begin(const struct study *study, const struct front *front)
     put_geometry(root, &study->geometry);
     if (front != NULL && front->private_cache_bytes > 0)
         put_number(root, "private_cache_bytes", (double)front->private_cache_bytes);
+    if (front != NULL && front->is_diagonal)
+        cJSON_AddStringToObject(root, "calibration", "diagonal");
     return root;
 }
 

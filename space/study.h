@@ -25,7 +25,7 @@ struct study {
     enum compress_order compress_order;
 
     /* Files are known by the hash of their content; the paths may change.  Zero until resolved. */
-    char calibration[STUDY_PATH_MAX]; /* text file */
+    char calibration[STUDY_PATH_MAX]; /* text file, or importance matrix: *.gguf, *.dat */
     struct hash256 calibration_hash;
     uint64_t calibration_tokens;
     char heldout[STUDY_PATH_MAX]; /* text file that quality is measured on */

@@ -89,7 +89,8 @@ static int put_quality(FILE *out, const char *dir, const struct study_template *
 {
     fputs("  // How good a candidate is: its KL divergence to the parent on held-out text.\n"
           "  \"quality\": {\n"
-          "    // Text that tells which weights matter; never text that quality is measured on.\n"
+          "    // Text that tells which weights matter; never text that quality is measured on.  An\n"
+          "    // importance matrix of llama.cpp (*.gguf, *.dat) will do, but tells less.\n"
           "    \"calibration\": {\"file\": ",
           out);
     if (put_path(out, dir, wanted->calibration, err) != 0)

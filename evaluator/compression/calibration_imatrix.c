@@ -3,6 +3,7 @@
 #include "evaluator/compression/calibration_parts.h"
 #include "evaluator/parent.h"
 #include "space/base/err.h"
+#include "space/base/log.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -133,6 +134,35 @@ struct calibration *calibration_of_imatrix(const struct imatrix *m, const struct
         return NULL;
     }
     return c;
+}
+
+int calibration_ensure_imatrix(const char *path, const char *matrix_path,
+                               const struct parent *parent, const struct hash256 *hash,
+                               enum calibration_origin *origin, struct err *err)
+{
+    struct imatrix matrix = {0};
+    int status = 0;
+
+    if (imatrix_read(&matrix, matrix_path, err) != 0)
+        return -1;
+    struct calibration *c = calibration_load(path, parent_geometry(parent), hash, NULL);
+    if (c != NULL && c->is_diagonal && memcmp(&c->text, &matrix.hash, sizeof c->text) == 0) {
+        *origin = CALIBRATION_FOUND;
+    } else {
+        *origin = CALIBRATION_MADE;
+        calibration_destroy(c);
+        c = calibration_of_imatrix(&matrix, parent, hash, err);
+        if (c == NULL)
+            err_prefix(err, "%s", matrix_path);
+        status = c != NULL ? calibration_save(c, path, err) : -1;
+    }
+    if (status == 0)
+        log_warn("calibration",
+                 "of an importance matrix, diagonals only: weights are rounded by importance, "
+                 "nothing is solved anew");
+    calibration_destroy(c);
+    imatrix_fini(&matrix);
+    return status;
 }
 
 static int add_site(const struct calibration *c, const struct parent *parent, uint32_t layer,

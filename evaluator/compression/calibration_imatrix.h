@@ -17,6 +17,12 @@ struct calibration *calibration_of_imatrix(const struct imatrix *matrix,
                                            const struct parent *parent,
                                            const struct hash256 *parent_hash, struct err *err);
 
+/* The calibration in the file at `path` when it is of that parent and that importance matrix, else
+ * one that is made of them (calibration_ensure).  The codes of imatrix_read and file.h as well. */
+int calibration_ensure_imatrix(const char *path, const char *matrix_path,
+                               const struct parent *parent, const struct hash256 *parent_hash,
+                               enum calibration_origin *origin, struct err *err);
+
 /* The diagonals, for each matrix of each layer.
  *   chunk    tokens of a sequence
  *   dataset  name of the text, cut where it is too long */

@@ -135,9 +135,14 @@ static bool ends_with(const char *text, const char *end)
     return n > k && strcmp(text + n - k, end) == 0;
 }
 
+bool imatrix_is_name(const char *path)
+{
+    return ends_with(path, ".gguf") || ends_with(path, ".dat");
+}
+
 int imatrix_check_name(const char *path, struct err *err)
 {
-    if (ends_with(path, ".gguf") || ends_with(path, ".dat"))
+    if (imatrix_is_name(path))
         return 0;
     err_set(err, ERR_USAGE,
             "%.200s: the name of an importance matrix ends in .gguf or, for older programs, .dat",

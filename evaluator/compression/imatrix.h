@@ -60,7 +60,9 @@ struct imatrix_entry *imatrix_add(struct imatrix *matrix, const char *name, size
 /* Bring the entries in order; false when two have one name. */
 bool imatrix_sort(struct imatrix *matrix);
 
-/* ERR_USAGE unless the name ends in .gguf or .dat. */
+/* Whether a name ends in .gguf or .dat. */
+bool imatrix_is_name(const char *path);
+/* ERR_USAGE when it does not. */
 int imatrix_check_name(const char *path, struct err *err);
 /* Atomic.  ERR_USAGE for another ending of the name. */
 int imatrix_write(const struct imatrix *matrix, const char *path, struct err *err);

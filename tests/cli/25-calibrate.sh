@@ -110,5 +110,23 @@ is "$(printf '%s\n' "$out" | grep -c ': found')" 3 "all three are found"
 sed -i 's/"tokens": 512}/"tokens": 500}/' "$study/study.json"
 run "$KERF" calibrate -C "$study"
 like "$out" 'calibration.bin: made' "a config with another text makes another"
+
+# A study of an importance matrix.
+study=$folder/diagonal
+study_write "$study" 1
+sed -i "s|$text|$folder/m.dat|" "$study/study.json"
+ok "a study is prepared from an importance matrix" "$KERF" calibrate -C "$study"
+like "$err" 'diagonals only' "the log says what that means"
+like "$out" 'calibration.bin: made' "its calibration is made of it"
+ok "again" "$KERF" calibrate -C "$study"
+like "$out" 'calibration.bin: found' "and found"
+ok "it is searched" "$KERF" search -C "$study"
+run "$KERF" front -C "$study"
+like "$out" 'compressed with an importance matrix' "its front says so"
+is "$("$KERF" front -C "$study" -o json | json calibration)" diagonal "in JSON too"
+head -c 1000 "$folder/m.dat" >"$folder/cut.dat"
+study_write "$folder/bad" 1
+sed -i "s|$text|$folder/cut.dat|" "$folder/bad/study.json"
+fails 65 'cut.dat: .*cut short' "one that is cut short" "$KERF" calibrate -C "$folder/bad"
 fails 66 'kerf init' "a folder that is not there" "$KERF" calibrate -C "$folder/none"
 finish
