@@ -446,7 +446,7 @@ size_t study_grounds(const struct study *study, struct study_ground ground[STUDY
         assert(n < STUDY_MAX_GROUNDS);
         char *value = study_json_value(study, i);
         ground[n].pointer = pointer;
-        snprintf(ground[n++].value, sizeof ground->value, "%s", value != NULL ? value : "");
+        snprintf(ground[n++].value, sizeof ground->value, "%s", value != NULL ? value : "null");
         free(value);
     }
     return n;
