@@ -11,6 +11,22 @@ static const struct option_row rows[] = {
     EXPORTER_ROWS,
     {0}};
 
+static void put_next(const char *path, enum profile profile, const struct genome *genome)
+{
+    char options[64];
+    /* A native file has what no other engine computes. */
+    if (profile == PROFILE_NATIVE) {
+        printf("next: kerf probe %s\n", path);
+    } else if (profile_cache_options(genome->kv, options)[0] == '\0') {
+        printf("next: llama-cli -m %s -p \"Once upon a time\"\n", path);
+    } else {
+        /* A quantized KV cache is asked for at run time. */
+        printf("it was measured with its KV cache in %s\n", format_name(genome->kv));
+        printf("next: llama-cli -m %s %s -p \"Once upon a time\"\n", path, options);
+        printf("      (-fa alone in builds before September 2025)\n");
+    }
+}
+
 static int export_member(const struct reading *reading, const struct front_member *member,
                          const char *path, struct err *err)
 {
@@ -27,11 +43,7 @@ static int export_member(const struct reading *reading, const struct front_membe
     units_format_size((double)weight_bytes, size);
     printf("%s: %s of weights, candidate %.8s, %s\n", path, size, candidate,
            profile_name(reading->study.limits.profile));
-    /* A native file has what no other engine computes. */
-    if (reading->study.limits.profile == PROFILE_NATIVE)
-        printf("next: kerf probe %s\n", path);
-    else
-        printf("next: llama-cli -m %s -p \"Once upon a time\"\n", path);
+    put_next(path, reading->study.limits.profile, &member->genome);
     return 0;
 }
 

@@ -147,6 +147,7 @@ static int export_member(struct comparison *c, struct exporter *exporter, const 
     id128_hex(member->candidate.id, hex);
     snprintf(c->path[i], sizeof c->path[i], "%s/%s.gguf", folder, hex);
     file->path = c->path[i];
+    file->kv = member->genome.kv;
     file->expected_s = expected_s(&c->reading.study, &member->evaluation);
     if (n_stops > 0) {
         err_set(err, ERR_STOPPED, "stopped as asked");

@@ -161,22 +161,41 @@ static int time_candidate(struct workbench *bench, struct forward *candidate,
     return status;
 }
 
+/* Which kernels a genome decodes with. */
+struct kernels_used {
+    bool by[N_FORMATS][N_ACT_FORMATS];
+};
+
+static void use(struct kernels_used *used, enum format format, enum act_format act)
+{
+    used->by[format][genome_matrix_act(act, format)] = true;
+}
+
 static void put_formats_bound(const struct workbench *bench, const struct genome *genome,
                               cJSON *result)
 {
+    struct kernels_used used = {{{false}}};
     uint32_t bound = 0;
-    for (int format = 0; format < N_FORMATS; format++) {
-        bool used = genome->embd == (enum format)format || genome->head == (enum format)format;
-        for (uint32_t l = 0; l < genome->n_layers; l++) {
-            used |= genome->attn[l].kv_groups > 0 && (genome->attn[l].qkv == (enum format)format ||
-                                                      genome->attn[l].o == (enum format)format);
-            used |= genome->ffn[l].width > 0 && (genome->ffn[l].gate_up == (enum format)format ||
-                                                 genome->ffn[l].down == (enum format)format);
+    use(&used, genome->embd, act_format_of(genome->embd));
+    use(&used, genome->head, act_format_of(genome->head));
+    for (uint32_t l = 0; l < genome->n_layers; l++) {
+        const struct attn_choice *attn = &genome->attn[l];
+        const struct ffn_choice *ffn = &genome->ffn[l];
+        if (attn->kv_groups > 0) {
+            use(&used, attn->qkv, attn->act);
+            use(&used, attn->o, attn->act);
         }
-        if (used &&
-            op_table_bandwidth_share(bench->ops, (enum format)format) < OP_TABLE_KERNEL_BOUND)
-            bound |= 1u << format;
+        if (ffn->width > 0) {
+            use(&used, ffn->gate_up, ffn->act);
+            use(&used, ffn->down, ffn->act);
+        }
     }
+    for (int f = 0; f < N_FORMATS; f++)
+        for (int act = 0; act < N_ACT_FORMATS; act++)
+            if (used.by[f][act] &&
+                op_table_bandwidth_share(bench->ops, (enum format)f, (enum act_format)act) <
+                    OP_TABLE_KERNEL_BOUND)
+                bound |= 1u << f;
     cJSON_AddNumberToObject(result, "kernel_bound", bound);
 }
 

@@ -273,6 +273,8 @@ static void put_note(struct keys *k, const struct parent *parent, const struct g
         k->status = gguf_put_u32(k->writer, "kerf.schema", EXPORT_SCHEMA, k->err);
     put_text(k, "kerf.version", KERF_VERSION);
     put_text(k, "kerf.genome", text);
+    /* No part of the weights, but what was measured: the engine is told at run time. */
+    put_text(k, "kerf.kv_cache", profile_cache_type(genome->kv));
     put_text(k, "kerf.parent.sha256", hex);
     if (note != NULL) {
         put_text(k, "kerf.candidate", note->candidate);

@@ -12,6 +12,9 @@
  * One trap is not in the loader: rows that the engine loads and gets wrong (profile_row_is_safe).
  * They are refused under both gguf profiles.
  *
+ * The format of the KV cache is no part of a file: it is the engine's to be told
+ * (profile_cache_options).  The key kerf.kv_cache says which was measured.
+ *
  * A native file is for kerf, and needs to keep none of this but the names and keys.  Biases are
  * F32 tensors blk.N.attn_output.bias and blk.N.ffn_down.bias of d_model values; where a unit was
  * dropped and left its mean output behind, the bias stands alone, without a weight and with 0 heads

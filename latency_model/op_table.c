@@ -68,7 +68,7 @@ const char *op_class_name(int class)
 {
     return class == OP_CLASS_ATTENTION ? "attention"
            : class == OP_CLASS_OTHER   ? "other"
-                                       : format_name((enum format)class);
+                                       : format_name((enum format) class);
 }
 
 static int class_of(const struct op *op)
@@ -105,7 +105,7 @@ double op_table_predict(const struct op_table *table, const struct genome *genom
     double ns[N_OP_CLASSES], sum = 0;
     if (!op_table_classes(table, genome, geometry, workload, ns))
         return NAN;
-    for (int class = 0; class < N_OP_CLASSES; class++)
+    for (int class = 0; class < N_OP_CLASSES; class ++)
         sum += ns[class];
     return sum;
 }
@@ -134,12 +134,14 @@ double op_table_read_bandwidth(const struct op_table *table)
     return least;
 }
 
-double op_table_bandwidth_share(const struct op_table *table, enum format format)
+double op_table_bandwidth_share(const struct op_table *table, enum format format,
+                                enum act_format act)
 {
     double bytes = 0, ns = 0;
     for (size_t i = 0; i < table->n; i++) {
         const struct op_entry *entry = &table->entry[i];
-        if (entry->op.kind != OP_MATMUL || entry->op.format != format || entry->op.n_cols != 1)
+        if (entry->op.kind != OP_MATMUL || entry->op.format != format || entry->op.act != act ||
+            entry->op.n_cols != 1)
             continue;
         bytes += (double)account_op_bytes(&entry->op, &table->geometry);
         ns += entry->ns;

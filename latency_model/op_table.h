@@ -62,6 +62,7 @@ double op_table_unit_ns(const struct op_table *table, const struct genome *genom
 double op_table_read_bandwidth(const struct op_table *table);
 /* Best decode bandwidth share a format reaches over its matmuls (weighted by bytes); NAN unknown.
  */
-double op_table_bandwidth_share(const struct op_table *table, enum format format);
+double op_table_bandwidth_share(const struct op_table *table, enum format format,
+                                enum act_format act);
 
 #endif

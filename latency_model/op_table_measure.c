@@ -54,21 +54,40 @@ static bool sets_width(const struct gene *gene)
     return gene->kind == GENE_KV_GROUPS || gene->kind == GENE_FFN_WIDTH || gene->kind == GENE_LAYER;
 }
 
-/* A matrix's shape depends on the width of the residual stream and on one width gene, its format on
- * one format gene: every pair of levels of such genes, beside every level of the stream's
- * (`basis`), names every operation of the space. */
-static int add_pairs(struct op_table *table, const struct space *space, int basis, uint32_t a,
-                     uint32_t b, const struct workload *workloads, size_t n_workloads,
-                     struct op *ops, struct genome *genome, struct err *err)
+static bool sets_act(const struct gene *gene)
+{
+    return gene->kind == GENE_ATTN_ACT || gene->kind == GENE_FFN_ACT;
+}
+
+/* Every gene at its finest, but the residual stream at its level `basis`, and activations at their
+ * cheapest where `cheap`. */
+static void set_base(const struct space *space, uint32_t basis, bool cheap, uint8_t *levels)
 {
     int32_t stream = space_gene_of(space, GENE_BASIS, -1);
+    for (uint32_t g = 0; g < space->n_genes; g++)
+        levels[g] = sets_act(&space->gene[g]) && cheap ? 0 : (uint8_t)(space->gene[g].n_levels - 1);
+    if (stream >= 0)
+        levels[stream] = (uint8_t)basis;
+}
+
+/* Whether an operation's shape and its format hang on these two. */
+static bool meet(const struct gene *a, const struct gene *b)
+{
+    return sets_width(a) && (a->unit == b->unit || a->layer < 0 || b->kind == GENE_KV);
+}
+
+/* A matrix's shape depends on the width of the residual stream and on one width gene, its format on
+ * one format gene, a KV cache's groups on a width gene and its format on another: every pair of
+ * levels of such genes, beside every level of the stream's and of activations (`base`), names every
+ * operation of the space. */
+static int add_pairs(struct op_table *table, const struct space *space, const uint8_t *base,
+                     uint32_t a, uint32_t b, const struct workload *workloads, size_t n_workloads,
+                     struct op *ops, struct genome *genome, struct err *err)
+{
     uint8_t levels[SPACE_MAX_GENES];
+    memcpy(levels, base, space->n_genes);
     for (uint32_t i = 0; i < space->gene[a].n_levels; i++)
         for (uint32_t j = 0; j < space->gene[b].n_levels; j++) {
-            for (uint32_t g = 0; g < space->n_genes; g++)
-                levels[g] = (uint8_t)(space->gene[g].n_levels - 1);
-            if (stream >= 0)
-                levels[stream] = (uint8_t)basis;
             levels[a] = (uint8_t)i;
             levels[b] = (uint8_t)j;
             space_genome(space, levels, genome);
@@ -84,18 +103,21 @@ static int list_ops(struct op_table *table, const struct space *space,
     struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
     struct genome *genome = malloc(sizeof *genome);
     int32_t stream = space_gene_of(space, GENE_BASIS, -1);
-    int n_bases = stream >= 0 ? (int)space->gene[stream].n_levels : 1;
+    uint32_t n_bases = stream >= 0 ? space->gene[stream].n_levels : 1, n_acts = 1;
     int status = ops != NULL && genome != NULL ? 0 : -1;
     if (status != 0)
         err_set(err, ERR_MEMORY, "op table: out of memory");
-    for (int basis = 0; basis < n_bases; basis++)
+    for (uint32_t g = 0; g < space->n_genes; g++)
+        n_acts = sets_act(&space->gene[g]) ? 2 : n_acts;
+    for (uint32_t base = 0; base < n_bases * n_acts && status == 0; base++) {
+        uint8_t levels[SPACE_MAX_GENES];
+        set_base(space, base / n_acts, base % n_acts == 1, levels);
         for (uint32_t a = 0; a < space->n_genes && status == 0; a++)
-            for (uint32_t b = 0; b < space->n_genes && status == 0; b++) {
-                bool meet = space->gene[a].unit == space->gene[b].unit || space->gene[a].layer < 0;
-                if (a == b || (meet && sets_width(&space->gene[a])))
-                    status = add_pairs(table, space, basis, a, b, workloads, n_workloads, ops,
+            for (uint32_t b = 0; b < space->n_genes && status == 0; b++)
+                if (a == b || meet(&space->gene[a], &space->gene[b]))
+                    status = add_pairs(table, space, levels, a, b, workloads, n_workloads, ops,
                                        genome, err);
-            }
+    }
     free(genome);
     free(ops);
     return status;
@@ -432,6 +454,7 @@ static double rest_of_attention(struct measuring *m, struct stage *stage, const 
 {
     struct model *model = stage->model;
     drop_all(model);
+    model->kv = op->format;
     stack_attention(m, model, any_format(m), op->n_out, op->n_in, stage->norm);
     const struct attn_unit *unit = &model->attn[0];
     double matmuls = matmul_ns(m, &unit->q, op->n_cols) + matmul_ns(m, &unit->k, op->n_cols) +

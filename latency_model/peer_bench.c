@@ -1,5 +1,6 @@
 #include "latency_model/peer_bench.h"
 #include "space/base/err.h"
+#include "space/profile.h"
 #include <assert.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ int peer_bench_find(const char *named, char program[PROGRAM_PATH_MAX], struct er
 
 /* Its command line; numbers live in `number`. */
 static void compose(const struct peer_bench *bench, const char *gguf,
-                    const struct workload *workload, char number[4][16], const char *argv[20])
+                    const struct workload *workload, char number[4][16], const char *argv[26])
 {
     bool decode = workload->kind == WORKLOAD_DECODE;
     int n = 0;
@@ -56,6 +57,14 @@ static void compose(const struct peer_bench *bench, const char *gguf,
         argv[n++] = "-d";
         argv[n++] = number[3];
     }
+    if (bench->kv != FORMAT_F16) {
+        argv[n++] = "-ctk";
+        argv[n++] = profile_cache_type(bench->kv);
+        argv[n++] = "-ctv";
+        argv[n++] = profile_cache_type(bench->kv);
+        argv[n++] = "-fa"; /* values in blocks are for that kind of attention alone */
+        argv[n++] = "1";
+    }
     argv[n++] = "-o";
     argv[n++] = "json";
     argv[n] = NULL;
@@ -65,7 +74,7 @@ int peer_bench_run(const struct peer_bench *bench, const char *gguf,
                    const struct workload *workload, struct peer_sample *sample, struct err *err)
 {
     char number[4][16];
-    const char *argv[20];
+    const char *argv[26];
     size_t n_bytes;
     assert(bench->n_samples >= 1 && bench->n_samples <= PEER_BENCH_MAX_SAMPLES);
     compose(bench, gguf, workload, number, argv);

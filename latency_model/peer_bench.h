@@ -3,13 +3,15 @@
  *
  * It is asked for `-o json` and answers with an array of one object per test, of which this reads
  * n_prompt, n_gen, n_depth (absent in builds before May 2025), n_threads, samples_ns (one time a
- * repetition, without the filling of the context), build_commit, build_number, cpu_info and
- * gpu_info.  Every field is untrusted.  It warms up by itself, feeds random tokens, keeps its cache
- * in 16 bits, and times the evaluation alone, as kerf's probe does. */
+ * repetition, without the filling of the context), build_commit, build_number, cpu_info,
+ * gpu_info, type_k and type_v.  Every field is untrusted.  It warms up by itself, feeds random
+ * tokens, keeps its cache in 16 bits unless told otherwise, and times the evaluation alone, as
+ * kerf's probe does. */
 #ifndef KERF_PEER_BENCH_H
 #define KERF_PEER_BENCH_H
 
 #include "latency_model/program.h"
+#include "space/format.h"
 #include "space/workload.h"
 
 #define PEER_BENCH_VARIABLE    "LLAMA_BENCH"
@@ -21,6 +23,7 @@ struct peer_bench {
     uint32_t n_threads;
     const int *cpu;     /* [n_threads] PUs that it is confined to; NULL: wherever kerf may run */
     uint32_t n_samples; /* repetitions a run, 1..PEER_BENCH_MAX_SAMPLES */
+    enum format kv;     /* of the KV cache; F16 is what it uses unasked */
     double limit_s;     /* of a run, the loading of the file included */
     const volatile sig_atomic_t *stop; /* see program.h */
 };
@@ -42,7 +45,7 @@ int peer_bench_run(const struct peer_bench *bench, const char *gguf,
                    const struct workload *workload, struct peer_sample *sample, struct err *err);
 
 /* What peer_bench_run makes of an answer of `n_bytes`: exactly one test, of this workload, with
- * these threads and bench->n_samples positive times. */
+ * these threads, this KV cache and bench->n_samples positive times. */
 int peer_bench_parse(const struct peer_bench *bench, const struct workload *workload,
                      const char *text, size_t n_bytes, struct peer_sample *sample, struct err *err);
 

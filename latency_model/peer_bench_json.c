@@ -1,6 +1,7 @@
 /* peer_bench_json.c - the answer of llama-bench, read with suspicion. */
 #include "latency_model/peer_bench.h"
 #include "space/base/err.h"
+#include "space/profile.h"
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdbool.h>
@@ -34,6 +35,21 @@ static int check_count(const struct peer_bench *bench, const cJSON *test, const 
     return refuse(bench, err, what);
 }
 
+/* The KV cache is what was asked for; builds that do not say have what they use unasked. */
+static int check_cache(const struct peer_bench *bench, const cJSON *test, const char *name,
+                       struct err *err)
+{
+    const cJSON *node = cJSON_GetObjectItemCaseSensitive(test, name);
+    const char *wanted = profile_cache_type(bench->kv);
+    char what[120];
+    if (node == NULL && bench->kv == FORMAT_F16)
+        return 0;
+    if (cJSON_IsString(node) && strcmp(node->valuestring, wanted) == 0)
+        return 0;
+    snprintf(what, sizeof what, "was asked for %s %s and answers for another", name, wanted);
+    return refuse(bench, err, what);
+}
+
 static int check_test(const struct peer_bench *bench, const struct workload *workload,
                       const cJSON *test, struct err *err)
 {
@@ -41,7 +57,9 @@ static int check_test(const struct peer_bench *bench, const struct workload *wor
     uint32_t n = workload->n_tokens;
     if (check_count(bench, test, "n_prompt", decode ? 0 : n, false, err) != 0 ||
         check_count(bench, test, "n_gen", decode ? n : 0, false, err) != 0 ||
-        check_count(bench, test, "n_threads", bench->n_threads, false, err) != 0)
+        check_count(bench, test, "n_threads", bench->n_threads, false, err) != 0 ||
+        check_cache(bench, test, "type_k", err) != 0 ||
+        check_cache(bench, test, "type_v", err) != 0)
         return -1;
     return check_count(bench, test, "n_depth", workload->context, workload->context == 0, err);
 }

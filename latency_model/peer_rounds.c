@@ -42,6 +42,7 @@ static int run_round(struct peer_bench *bench, const struct peer_plan *plan, uin
         struct err fault = {0};
         if (file->fault.code != ERR_NONE)
             continue;
+        bench->kv = file->kv;
         bench->limit_s = LIMIT_S + LIMIT_TIMES * file->expected_s;
         if (time_workload(bench, &plan->decode, file->path, &file->run_ns[0][round], origin,
                           &fault) == 0 &&

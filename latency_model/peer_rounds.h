@@ -21,6 +21,7 @@ struct peer_time {
 
 struct peer_file {
     const char *path;  /* borrowed */
+    enum format kv;    /* KV cache that it is timed with */
     double expected_s; /* about what a run may take: it is given 50 times that and 5 minutes */
     /* ERR_NONE: timed.  Set on entry: this file is left out; ERR_DATA: the program refused it. */
     struct err fault;
@@ -34,7 +35,7 @@ struct peer_plan {
 };
 
 /* Fills the results of `files`; `*origin` (may be NULL) has the build and the processor of the
- * last answer, no samples.  bench->limit_s is set here.  -1 when the program itself is at fault
+ * last answer, no samples.  bench->limit_s and kv are set here.  -1 when the program itself is at fault
  * (ERR_RESOURCE: gone, hanging, using a GPU), when it refused every file (ERR_RESOURCE with what it
  * said of the first), or ERR_STOPPED. */
 int peer_rounds_run(struct peer_bench *bench, const struct peer_plan *plan, struct peer_file *files,

@@ -157,6 +157,7 @@ static void print_genome(FILE *out, const struct study *study, const struct geno
 {
     struct show_cells cells = {.n_columns = 3};
     char text[SHOW_NUMBER];
+    char options[64];
     struct geometry own = genome_geometry(genome, &study->geometry);
     fputc('\n', out);
     if (genome_is_turned(genome))
@@ -165,6 +166,9 @@ static void print_genome(FILE *out, const struct study *study, const struct geno
     fprintf(out, "embedding %s, head %s%s, KV cache %s%s\n", format_name(genome->embd),
             format_name(genome->head), own.tied ? " (the same matrix)" : "",
             format_name(genome->kv), genome->bias ? ", o and down with bias" : "");
+    if (study->limits.profile != PROFILE_NATIVE && genome->kv != FORMAT_F16)
+        fprintf(out, "llama.cpp %s keeps its KV cache so\n",
+                profile_cache_options(genome->kv, options));
     show_cell(&cells, "layer");
     show_cell(&cells, "attention");
     show_cell(&cells, "ffn");

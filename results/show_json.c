@@ -73,6 +73,7 @@ static void put_shape(cJSON *node, const struct front_member *member, const stru
     struct show_facts facts;
     show_facts(member, &study->geometry, front, &facts);
     put_number(node, "weight_bytes", (double)member->evaluation.weight_bytes);
+    cJSON_AddStringToObject(node, "kv_cache", format_name(member->genome.kv));
     put_number(node, "kv_bytes_per_token", (double)member->evaluation.kv_bytes_per_token);
     if (front != NULL && front->private_cache_bytes > 0)
         cJSON_AddBoolToObject(node, "exceeds_private_cache", facts.exceeds_cache);

@@ -8,7 +8,8 @@ static void print_titles(FILE *out)
 {
     fputs("id\trole\trung\ttpot_ms_p50\ttpot_ms_lo\ttpot_ms_hi\tttft_ms_p50\tttft_ms_lo\t"
           "ttft_ms_hi\tkld\tkld_se\tppl\tppl_ratio\tppl_ratio_se\ttop1\taccuracy\taccuracy_se\t"
-          "weight_bytes\tbits\tlayers\tffn_min\tffn_max\tjoint\tkernel_bound\tdecode\tprefill\t"
+          "weight_bytes\tkv_cache\tkv_bytes_per_token\tbits\tlayers\tffn_min\tffn_"
+          "max\tjoint\tkernel_bound\tdecode\tprefill\t"
           "device\tgenome\n",
           out);
 }
@@ -39,10 +40,11 @@ static void print_member(FILE *out, const struct study *study, const struct fron
     print_latency(out, &e->prefill);
     fprintf(out, "%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t", e->kld, e->kld_se, e->ppl,
             e->ppl_ratio, e->ppl_ratio_se, e->top1, e->accuracy, e->accuracy_se);
-    fprintf(out, "%llu\t%.6g\t%u\t%u\t%u\t%d\t%s\t%s\t%s\t", (unsigned long long)e->weight_bytes,
-            facts.bits, facts.layers, facts.ffn_min, facts.ffn_max, show_is_joint(&facts),
-            show_formats(e->kernel_bound, formats), workload_format(&study->decode, decode),
-            workload_format(&study->prefill, prefill));
+    fprintf(out, "%llu\t%s\t%llu\t%.6g\t%u\t%u\t%u\t%d\t%s\t%s\t%s\t",
+            (unsigned long long)e->weight_bytes, format_name(member->genome.kv),
+            (unsigned long long)e->kv_bytes_per_token, facts.bits, facts.layers, facts.ffn_min,
+            facts.ffn_max, show_is_joint(&facts), show_formats(e->kernel_bound, formats),
+            workload_format(&study->decode, decode), workload_format(&study->prefill, prefill));
     if (front != NULL && front->device[0] != '\0') {
         print_clean(out, front->device);
     } else {

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define PROBLEM_MAX_GENES 1600
+#define PROBLEM_MAX_GENES 2100
 #define PROBLEM_MAX_UNITS 1600
 #define PROBLEM_MAX_OBJ   4
 

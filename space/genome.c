@@ -161,7 +161,7 @@ static void settle_ffn(struct ffn_choice *c, const struct geometry *g)
 
 int genome_canonicalize(struct genome *genome, const struct geometry *parent, struct err *err)
 {
-    bool zero_used = false;
+    bool zero_used = false, cache_used = false;
 
     /* Look at everything first: a refused genome stays as it was. */
     if (check_global(genome, parent, err) != 0)
@@ -181,7 +181,10 @@ int genome_canonicalize(struct genome *genome, const struct geometry *parent, st
         settle_attn(&genome->attn[l], g);
         settle_ffn(&genome->ffn[l], g);
         zero_used = zero_used || genome_has_zero_ffn(genome, l);
+        cache_used = cache_used || genome->attn[l].kv_groups > 0;
     }
+    if (!cache_used)
+        genome->kv = FORMAT_F16;
     if (!zero_used)
         genome->zero_ffn = 0;
     return 0;

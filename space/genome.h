@@ -2,7 +2,8 @@
  *
  * A genome is canonical when equal models have equal genomes: the fields of a dropped unit are
  * FORMAT_NONE / 0 / ACT_FLOAT, every format went through its fallback for the row it is used with,
- * a tied head repeats the embedding's format, and a unit without quantized matrices has ACT_FLOAT.
+ * a tied head repeats the embedding's format, a unit without quantized matrices has ACT_FLOAT, and
+ * a model without attention has a KV cache in F16.
  *
  * Activations: a unit's `act` speaks for its quantized matrices.  Where one of the two is quantized
  * and the other is float, ACT_Q8 stands for the former; a float matrix always takes float

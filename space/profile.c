@@ -3,6 +3,7 @@
 
 #include "space/base/err.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[N_PROFILES] = {
@@ -48,6 +49,24 @@ enum format profile_format(enum profile profile, enum format format, size_t row_
     if (profile == PROFILE_NATIVE || profile_row_is_safe(fits, row_len))
         return fits;
     return fits == FORMAT_Q4_0 ? FORMAT_Q5_0 : FORMAT_F16;
+}
+
+const char *profile_cache_type(enum format kv)
+{
+    return kv == FORMAT_Q4_0   ? "q4_0"
+           : kv == FORMAT_Q8_0 ? "q8_0"
+           : kv == FORMAT_F32  ? "f32"
+                               : "f16";
+}
+
+const char *profile_cache_options(enum format kv, char text[64])
+{
+    const char *type = profile_cache_type(kv);
+
+    text[0] = '\0';
+    if (kv != FORMAT_F16)
+        snprintf(text, 64, "-ctk %s -ctv %s -fa on", type, type);
+    return text;
 }
 
 /* The first layer with a unit left: layer 0 of the exported file.  n_layers when there is none. */

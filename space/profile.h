@@ -48,6 +48,12 @@ enum format profile_format(enum profile profile, enum format format, size_t row_
 int profile_check(enum profile profile, const struct genome *genome,
                   const struct geometry *geometry, struct err *err);
 
+/* What a KV cache format is called by llama.cpp's programs: "q8_0". */
+const char *profile_cache_type(enum format kv);
+/* What has to be said to them on the command line for that cache: "-ctk q8_0 -ctv q8_0 -fa on"; ""
+ * for F16, which they use unasked.  Builds before September 2025 want -fa without its value. */
+const char *profile_cache_options(enum format kv, char text[64]);
+
 /* Whether layer `layer` of this genome carries the zero FFN under the profile. */
 bool profile_has_zero_ffn(enum profile profile, const struct genome *genome, uint32_t layer);
 

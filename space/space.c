@@ -19,6 +19,7 @@ void space_default_limits(struct space_limits *limits, const struct geometry *g,
                                        FORMAT_Q5_K, FORMAT_Q6_K, FORMAT_Q8_0};
     static const enum format narrow[] = {FORMAT_IQ4_NL, FORMAT_Q5_0, FORMAT_Q8_0};
     static const enum format odd[] = {FORMAT_F16};
+    static const enum format kv[] = {FORMAT_Q4_0, FORMAT_Q8_0, FORMAT_F16};
     const enum format *types = odd;
 
     memset(limits, 0, sizeof *limits);
@@ -40,6 +41,12 @@ void space_default_limits(struct space_limits *limits, const struct geometry *g,
     if (space_hidden_grid(g) == 256)
         limits->hidden[limits->n_hidden++] = 0.875;
     limits->hidden[limits->n_hidden++] = 1.0;
+    for (size_t i = 0; i < sizeof kv / sizeof kv[0]; i++)
+        if (format_fits(kv[i], g->head_dim))
+            limits->kv[limits->n_kv++] = kv[i];
+    limits->act[limits->n_act++] = ACT_Q8;
+    if (profile == PROFILE_NATIVE)
+        limits->act[limits->n_act++] = ACT_FLOAT;
 }
 
 /* ---- checking the limits -------------------------------------------------------------------- */
@@ -83,6 +90,40 @@ static int check_kv_groups(const struct space_limits *limits, const struct geome
     if (!has_own) {
         err_set(err, ERR_CONFIG, "/space/kv_groups: the parent's own count is missing; add %u",
                 g->n_kv_heads);
+        return -1;
+    }
+    return 0;
+}
+
+static int check_kv(const struct space_limits *limits, const struct geometry *g, struct err *err)
+{
+    bool fits = false;
+
+    for (uint32_t i = 0; i < limits->n_kv; i++) {
+        if (!format_is_cache(limits->kv[i]) || limits->kv[i] == FORMAT_F32) {
+            err_set(err, ERR_CONFIG,
+                    "/space/kv/%u: the KV cache is not kept in %s; expected F16, Q8_0 or Q4_0", i,
+                    format_name(limits->kv[i]));
+            return -1;
+        }
+        fits = fits || format_fits(limits->kv[i], g->head_dim);
+    }
+    if (fits)
+        return 0;
+    err_set(err, ERR_CONFIG, "/space/kv: heads of %u take no KV cache in blocks of 32; add \"F16\"",
+            g->head_dim);
+    return -1;
+}
+
+static int check_act(const struct space_limits *limits, struct err *err)
+{
+    for (uint32_t i = 0; i < limits->n_act; i++) {
+        if (limits->act[i] == ACT_Q8 || limits->profile == PROFILE_NATIVE)
+            continue;
+        err_set(err, ERR_CONFIG,
+                "/space/act/%u: under profile %s activations follow the weights; leave only "
+                "\"a8\", or choose profile native",
+                i, profile_name(limits->profile));
         return -1;
     }
     return 0;
@@ -159,7 +200,10 @@ static int check_limits(const struct space_limits *limits, const struct geometry
         err_set(err, ERR_CONFIG, "/space/rotation: expected none or hadamard");
         return -1;
     }
-    return check_kv_groups(limits, g, err) != 0 ? -1 : check_hidden(limits, g, err);
+    if (check_kv_groups(limits, g, err) != 0 || check_hidden(limits, g, err) != 0 ||
+        check_kv(limits, g, err) != 0)
+        return -1;
+    return check_act(limits, err);
 }
 
 /* Lists mean the same in any order and with repetitions: keep them ascending, each value once. */
@@ -173,6 +217,20 @@ static void settle_formats(enum format *types, uint32_t *n)
     for (int f = 0; f < N_FORMATS; f++)
         if (listed[f])
             types[(*n)++] = (enum format)f;
+}
+
+/* The cheaper first, each once. */
+static void settle_acts(struct space_limits *limits)
+{
+    bool listed[N_ACT_FORMATS] = {false};
+
+    for (uint32_t i = 0; i < limits->n_act; i++)
+        listed[limits->act[i]] = true;
+    limits->n_act = 0;
+    if (listed[ACT_Q8])
+        limits->act[limits->n_act++] = ACT_Q8;
+    if (listed[ACT_FLOAT])
+        limits->act[limits->n_act++] = ACT_FLOAT;
 }
 
 static void settle_kv_groups(struct space_limits *limits)
@@ -317,6 +375,30 @@ static struct levels basis_levels(const struct space_limits *limits, const struc
     return levels;
 }
 
+/* Formats of the KV cache that heads can be kept in; in blocks of 32 or not at all, so what does
+ * not fit is F16. */
+static struct levels cache_levels(const struct space_limits *limits, const struct geometry *g)
+{
+    struct levels levels = {.n = 0};
+
+    for (uint32_t i = 0; i < limits->n_kv; i++) {
+        enum format format = format_fallback(limits->kv[i], g->head_dim);
+
+        if (levels.n == 0 || levels.value[levels.n - 1] != (uint32_t)format)
+            push(&levels, format);
+    }
+    return levels;
+}
+
+static struct levels act_levels(const struct space_limits *limits)
+{
+    struct levels levels = {.n = 0};
+
+    for (uint32_t i = 0; i < limits->n_act; i++)
+        push(&levels, limits->act[i]);
+    return levels;
+}
+
 static bool same_on_rows(enum profile profile, enum format a, enum format b, const uint32_t *rows,
                          uint32_t n_rows)
 {
@@ -382,6 +464,7 @@ static void add_genes(struct space *space)
     uint32_t in_rows[SPACE_MAX_LEVELS], n_in = 0;
     struct levels kv = kv_levels(limits), ffn = ffn_levels(limits, g);
     struct levels basis = basis_levels(limits, g);
+    struct levels cache = cache_levels(limits, g), act = act_levels(limits);
     struct levels in, o, down, embd;
     const struct levels keep = {.value = {0, 1}, .n = 2};
     const uint32_t global_unit = 2 * g->n_layers;
@@ -412,10 +495,12 @@ static void add_genes(struct space *space)
         }
         add_gene(space, GENE_QKV, layer, 2 * l, &in);
         add_gene(space, GENE_O, layer, 2 * l, &o);
+        add_gene(space, GENE_ATTN_ACT, layer, 2 * l, &act);
         if (!uniform)
             add_gene(space, GENE_FFN_WIDTH, layer, 2 * l + 1, &ffn);
         add_gene(space, GENE_GATE_UP, layer, 2 * l + 1, &in);
         add_gene(space, GENE_DOWN, layer, 2 * l + 1, &down);
+        add_gene(space, GENE_FFN_ACT, layer, 2 * l + 1, &act);
     }
     if (uniform) {
         add_gene(space, GENE_KV_GROUPS, -1, global_unit, &kv);
@@ -423,6 +508,7 @@ static void add_genes(struct space *space)
     }
     add_gene(space, GENE_EMBD, -1, global_unit, &embd);
     add_gene(space, GENE_BASIS, -1, global_unit, &basis);
+    add_gene(space, GENE_KV, -1, global_unit, &cache);
 }
 
 int space_init(struct space *space, const struct geometry *geometry,
@@ -443,11 +529,17 @@ int space_init(struct space *space, const struct geometry *geometry,
     }
     if (filled.n_hidden == 0)
         filled.hidden[filled.n_hidden++] = 1.0;
+    if (filled.n_kv == 0)
+        filled.kv[filled.n_kv++] = FORMAT_F16;
+    if (filled.n_act == 0)
+        filled.act[filled.n_act++] = ACT_Q8;
     if (check_limits(&filled, &checked, err) != 0)
         return -1;
 
     settle_formats(filled.types, &filled.n_types);
     settle_formats(filled.embd_types, &filled.n_embd_types);
+    settle_formats(filled.kv, &filled.n_kv);
+    settle_acts(&filled);
     settle_kv_groups(&filled);
     settle_hidden(&filled, &checked);
     space->geometry = checked;
@@ -523,6 +615,32 @@ static void settle_format(const struct space *space, uint8_t *levels, enum gene_
     levels[index] = level;
 }
 
+/* What rows of `row` weights are kept in; any format for a unit that is gone (`row` 0). */
+static enum format format_of(const struct space *space, const uint8_t *levels, enum gene_kind kind,
+                             int32_t layer, uint32_t row)
+{
+    enum format format = (enum format)value_of(space, levels, kind, layer);
+
+    return row > 0 ? profile_format(space->limits.profile, format, row) : format;
+}
+
+/* Activations say nothing where no matrix of the unit is quantized, or the unit is gone. */
+static void settle_act(const struct space *space, uint8_t *levels, enum gene_kind kind,
+                       int32_t layer, bool is_quantized)
+{
+    int32_t index = space->gene_of[layer][kind];
+
+    if (index >= 0 && !is_quantized)
+        levels[index] = 0;
+}
+
+/* Whether the matrices that `kind` decides are kept and quantized, with rows of `row` weights. */
+static bool is_quantized(const struct space *space, const uint8_t *levels, enum gene_kind kind,
+                         int32_t layer, uint32_t row)
+{
+    return row > 0 && format_is_quantized(format_of(space, levels, kind, layer, row));
+}
+
 void space_repair(const struct space *space, uint8_t *levels)
 {
     const struct geometry *g = &space->geometry;
@@ -530,6 +648,7 @@ void space_repair(const struct space *space, uint8_t *levels)
     const int32_t n_layers = (int32_t)g->n_layers;
     enum rotation rotation;
     uint32_t kept = 0, hidden;
+    bool has_attn = false;
 
     for (uint32_t i = 0; i < space->n_genes; i++)
         if (levels[i] >= space->gene[i].n_levels)
@@ -552,21 +671,21 @@ void space_repair(const struct space *space, uint8_t *levels)
         uint32_t groups = unit_size(space, levels, GENE_KV_GROUPS, l);
         uint32_t width = unit_size(space, levels, GENE_FFN_WIDTH, l);
 
+        has_attn = has_attn || groups > 0;
         settle_format(space, levels, GENE_QKV, l, groups > 0 ? hidden : 0);
         settle_format(space, levels, GENE_O, l, groups * head_columns);
         settle_format(space, levels, GENE_GATE_UP, l, width > 0 ? hidden : 0);
         settle_format(space, levels, GENE_DOWN, l, width);
+        settle_act(space, levels, GENE_ATTN_ACT, l,
+                   is_quantized(space, levels, GENE_QKV, l, groups > 0 ? hidden : 0) ||
+                       is_quantized(space, levels, GENE_O, l, groups * head_columns));
+        settle_act(space, levels, GENE_FFN_ACT, l,
+                   is_quantized(space, levels, GENE_GATE_UP, l, width > 0 ? hidden : 0) ||
+                       is_quantized(space, levels, GENE_DOWN, l, width));
     }
     settle_format(space, levels, GENE_EMBD, -1, hidden);
-}
-
-/* What rows of `row` weights are kept in; any format for a unit that is gone (`row` 0). */
-static enum format format_of(const struct space *space, const uint8_t *levels, enum gene_kind kind,
-                             int32_t layer, uint32_t row)
-{
-    enum format format = (enum format)value_of(space, levels, kind, layer);
-
-    return row > 0 ? profile_format(space->limits.profile, format, row) : format;
+    if (space->gene_of[GLOBAL_ROW][GENE_KV] >= 0 && !has_attn)
+        levels[space->gene_of[GLOBAL_ROW][GENE_KV]] = 0;
 }
 
 void space_genome(const struct space *space, const uint8_t *levels, struct genome *genome)
@@ -582,7 +701,7 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
 
     memset(genome, 0, sizeof *genome);
     genome->n_layers = g->n_layers;
-    genome->kv = FORMAT_F16;
+    genome->kv = (enum format)value_of(space, repaired, GENE_KV, -1);
     genome->hidden = hidden = hidden_of(space, repaired, &genome->rotation);
     genome->embd = genome->head = format_of(space, repaired, GENE_EMBD, -1, hidden);
     genome->zero_ffn = profile_zero_ffn(space->limits.profile, g);
@@ -592,13 +711,15 @@ void space_genome(const struct space *space, const uint8_t *levels, struct genom
         uint32_t groups = unit_size(space, repaired, GENE_KV_GROUPS, layer);
         uint32_t width = unit_size(space, repaired, GENE_FFN_WIDTH, layer);
 
-        /* ACT_Q8 where there is something quantized; the canonical form sees to the rest. */
+        /* Where nothing is quantized the canonical form sees to the activations. */
         genome->attn[l] = (struct attn_choice){
             groups, heads, format_of(space, repaired, GENE_QKV, layer, hidden),
-            format_of(space, repaired, GENE_O, layer, groups * heads * g->head_dim), ACT_Q8};
+            format_of(space, repaired, GENE_O, layer, groups * heads * g->head_dim),
+            (enum act_format)value_of(space, repaired, GENE_ATTN_ACT, layer)};
         genome->ffn[l] =
             (struct ffn_choice){width, format_of(space, repaired, GENE_GATE_UP, layer, hidden),
-                                format_of(space, repaired, GENE_DOWN, layer, width), ACT_Q8};
+                                format_of(space, repaired, GENE_DOWN, layer, width),
+                                (enum act_format)value_of(space, repaired, GENE_FFN_ACT, layer)};
     }
     status = genome_canonicalize(genome, g, NULL);
     assert(status == 0);
@@ -626,7 +747,10 @@ const char *space_kind_name(enum gene_kind kind)
         [GENE_GATE_UP] = "ffn_gate_up",
         [GENE_DOWN] = "ffn_down",
         [GENE_LAYER] = "keep",
+        [GENE_ATTN_ACT] = "attn_act",
+        [GENE_FFN_ACT] = "ffn_act",
         [GENE_EMBD] = "token_embd",
+        [GENE_KV] = "kv_cache",
         [GENE_BASIS] = "hidden",
     };
 
@@ -660,7 +784,12 @@ const char *space_level_name(const struct space *space, uint32_t gene, uint32_t 
     case GENE_GATE_UP:
     case GENE_DOWN:
     case GENE_EMBD:
+    case GENE_KV:
         snprintf(text, 16, "%s", format_name((enum format)value));
+        break;
+    case GENE_ATTN_ACT:
+    case GENE_FFN_ACT:
+        snprintf(text, 16, "%s", act_format_name((enum act_format)value));
         break;
     case GENE_BASIS:
         space_basis_of(value, &width, &rotation);

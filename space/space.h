@@ -6,8 +6,10 @@
  * unit 2l, its FFN unit 2l + 1, and unit 2 * n_layers holds the global ones.  Under `gguf-hetero`
  * and `native` each unit has its own width gene; under `gguf` width genes are global and each layer
  * has one keep/drop gene (in the unit of its attention), because that profile wants equal layers.
- * Under `gguf-hetero` layer 0 never drops its attention.  Every level vector stands for a genome
- * that is valid under the profile, so nothing that cannot be exported is ever proposed. */
+ * Under `gguf-hetero` layer 0 never drops its attention.  Activations are a choice under `native`
+ * alone, where each unit has a gene for them: 8 bits or float (none of 4 bits, for no kernel
+ * computes with such).  Every level vector stands for a genome that is valid under the profile, so
+ * nothing that cannot be exported is ever proposed. */
 #ifndef KERF_SPACE_H
 #define KERF_SPACE_H
 
@@ -25,18 +27,22 @@ enum gene_kind {
     GENE_LAYER, /* gguf: 0 drops the layer */
     GENE_EMBD,  /* format of embedding and head */
     GENE_BASIS, /* width and rotation of the residual stream, space_basis_value */
+    GENE_KV,    /* format of the KV cache */
+    GENE_ATTN_ACT, /* native: what the attention's quantized matrices are multiplied with */
+    GENE_FFN_ACT,
     N_GENE_KINDS
 };
 
 #define SPACE_MAX_LEVELS 16
-#define SPACE_MAX_GENES  (GEOMETRY_MAX_LAYERS * 6 + 8)
+#define SPACE_MAX_GENES  (GEOMETRY_MAX_LAYERS * 8 + 8)
 
 struct gene {
     enum gene_kind kind;
     int32_t layer; /* -1: global */
     uint32_t unit;
-    uint32_t n_levels;                /* 2..SPACE_MAX_LEVELS */
-    uint32_t value[SPACE_MAX_LEVELS]; /* groups, width, keep flag, or enum format; ascending */
+    uint32_t n_levels; /* 2..SPACE_MAX_LEVELS */
+    /* Groups, width, keep flag or enum format, ascending; enum act_format, the cheaper a8 first. */
+    uint32_t value[SPACE_MAX_LEVELS];
 };
 
 /* What the user allows (study.json, "space"). */
@@ -55,6 +61,11 @@ struct space_limits {
     double hidden[8];         /* widths of the residual stream as shares of d_model, 1 among them */
     uint32_t n_hidden;        /* 0: space_default_limits' */
     enum rotation rotation;   /* of the full stream, beside the plain one; narrower ones are turned */
+    enum format kv[N_FORMATS]; /* of the KV cache: F16, Q8_0, Q4_0 */
+    uint32_t n_kv;             /* 0: F16 alone */
+    /* Of units with something quantized; under the gguf profiles a8 alone. */
+    enum act_format act[N_ACT_FORMATS];
+    uint32_t n_act;           /* 0: a8 alone */
 };
 
 struct space {
@@ -89,7 +100,7 @@ int space_init(struct space *space, const struct geometry *geometry,
 
 /* Sensible limits for a geometry: types Q2_K..Q8_0 (or the 32-blocks where rows do not fit),
  * widths down to 1/4, half the KV groups, half the layers; a residual stream of 7/8 where that lies
- * on the grid of 256. */
+ * on the grid of 256; every KV cache that the heads fit; under native both kinds of activations. */
 void space_default_limits(struct space_limits *limits, const struct geometry *geometry,
                           enum profile profile);
 

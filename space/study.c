@@ -205,6 +205,14 @@ static void fill_limits(struct space_limits *limits, const struct geometry *g)
         limits->n_hidden = usual.n_hidden;
         memcpy(limits->hidden, usual.hidden, sizeof usual.hidden);
     }
+    if (limits->n_kv == 0) {
+        limits->n_kv = usual.n_kv;
+        memcpy(limits->kv, usual.kv, sizeof usual.kv);
+    }
+    if (limits->n_act == 0) {
+        limits->n_act = usual.n_act;
+        memcpy(limits->act, usual.act, sizeof usual.act);
+    }
 }
 
 /* Fill the limits and prove that a space follows from them. */

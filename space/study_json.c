@@ -41,6 +41,8 @@ const struct study_field study_fields[] = {
     {"/space/kv_groups", KIND_KV_GROUPS, 0, 0, 0, 1, 0x1p24, "a list of at most 8 counts, such as [2, 4]"},
     {"/space/types", KIND_FORMATS, 0, AT(limits.types), AT(limits.n_types), 0, 0, "a list of formats, such as [\"Q2_K\", \"Q4_K\", \"Q8_0\"]"},
     {"/space/embedding", KIND_FORMATS, 0, AT(limits.embd_types), AT(limits.n_embd_types), 0, 0, "a list of formats, such as [\"Q4_K\", \"Q8_0\"]"},
+    {"/space/kv", KIND_FORMATS, 0, AT(limits.kv), AT(limits.n_kv), 0, 0, "a list of formats of the KV cache, such as [\"F16\", \"Q8_0\", \"Q4_0\"]"},
+    {"/space/act", KIND_ACTS, 0, 0, 0, 0, 0, "a list of \"a8\" and \"a16\""},
 
     {"/compression/order", KIND_ORDER, 0, AT(compress_order), 0, 0, 0, "\"prune-quantize\" or \"quantize-prune\""},
 
@@ -143,6 +145,10 @@ static cJSON *give_list(const struct study *study, const struct study_field *fie
     case KIND_HIDDEN:
         for (uint32_t i = 0; i < limits->n_hidden; i++)
             cJSON_AddItemToArray(list, cJSON_CreateNumber(limits->hidden[i]));
+        break;
+    case KIND_ACTS:
+        for (uint32_t i = 0; i < limits->n_act; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(act_format_name(limits->act[i])));
         break;
     case KIND_DROP:
         if (limits->drop_attn)

@@ -22,6 +22,7 @@ enum study_kind {
     KIND_PROFILE,   /* enum profile */
     KIND_FORMATS,   /* enum format[N_FORMATS] and, at `extra`, their number */
     KIND_KV_GROUPS, /* limits.kv_groups */
+    KIND_ACTS,      /* limits.act */
     KIND_HIDDEN,    /* limits.hidden */
     KIND_ROTATION,  /* enum rotation */
     KIND_ORDER,     /* enum compress_order */
@@ -48,7 +49,7 @@ struct study_field {
     const char *expected;
 };
 
-#define STUDY_N_FIELDS 47
+#define STUDY_N_FIELDS 49
 extern const struct study_field study_fields[STUDY_N_FIELDS];
 
 /* Where a field lies in a study. */

@@ -210,6 +210,26 @@ static enum verdict take_hidden(const struct reading *r, const cJSON *node)
     return TAKEN;
 }
 
+static enum verdict take_acts(const struct reading *r, const cJSON *node)
+{
+    struct space_limits *limits = &r->study->limits;
+    int n = cJSON_GetArraySize(node);
+    const cJSON *element = node->child;
+
+    if (!cJSON_IsArray(node) || n < 1 || n > N_ACT_FORMATS)
+        return UNFIT;
+    for (int i = 0; i < n; i++, element = element->next) {
+        bool known = false;
+
+        if (cJSON_IsString(element))
+            limits->act[i] = act_format_parse(element->valuestring, &known);
+        if (!known)
+            return UNFIT;
+    }
+    limits->n_act = (uint32_t)n;
+    return TAKEN;
+}
+
 /* "layer" is short for both halves. */
 static enum verdict take_drop(const struct reading *r, const cJSON *node)
 {
@@ -336,6 +356,8 @@ static enum verdict take_value(const struct reading *r, const cJSON *node)
         return take_formats(r, node);
     case KIND_KV_GROUPS:
         return take_kv_groups(r, node);
+    case KIND_ACTS:
+        return take_acts(r, node);
     case KIND_HIDDEN:
         return take_hidden(r, node);
     case KIND_DROP:

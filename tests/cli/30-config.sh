@@ -35,8 +35,10 @@ refuses 's/"tokens": 256/"tokens": 2560/' '/quality/(search|final)/tokens' \
     "more tokens for the search than for the final measurement"
 refuses 's/"min": 0.5/"min": 1, "grid": 1000/' '/space/ffn/grid: .*1000.*512' "an impossible grid"
 refuses 's/"drop":/"kv_groups": [3], "drop":/' '/space/kv_groups' "a count of groups that cannot be"
+refuses 's/"drop":/"kv": ["Q5_0"], "drop":/' '/space/kv/0' "a KV cache in no cache format"
+refuses 's/"drop":/"act": ["a16"], "drop":/' '/space/act/0.*native' "float activations under gguf"
 refuses 's/"types": \[[^]]*\]/"types": ["Q8_0"]/; s/"embedding": \[[^]]*\]/"embedding": ["Q8_0"]/
-    s/"min": 0.5/"min": 1/; s/"drop": \[[^]]*\]/"drop": [], "kv_groups": [4]/' \
+    s/"min": 0.5/"min": 1/; s/"drop": \[[^]]*\]/"drop": [], "kv_groups": [4], "kv": ["F16"]/' \
     '/space: .*nothing to choose' "a space of one candidate"
 refuses 's/"min": 0.5}/"min": 0.5}, "depth": {"min": 9}/' '/space/depth/min' "more layers than there are"
 refuses 's|tiny.gguf|none.gguf|' 'none.gguf' "a model that is gone" 66

@@ -175,7 +175,7 @@ rm -f "$folder/polished.gguf"
 # faster kerf is with them.
 cat >"$folder/bench" <<'END'
 #!/bin/sh
-model= p=0 n=0 t=0 r=0
+model= p=0 n=0 t=0 r=0 k=f16 v=f16
 while [ $# -gt 0 ]; do
     case $1 in
     -m) model=$2 ;;
@@ -183,7 +183,9 @@ while [ $# -gt 0 ]; do
     -n) n=$2 ;;
     -t) t=$2 ;;
     -r) r=$2 ;;
-    -ngl | -o) ;;
+    -ctk) k=$2 ;;
+    -ctv) v=$2 ;;
+    -ngl | -o | -fa) ;;
     *) echo "error: invalid parameter for argument: $1" >&2 && exit 1 ;;
     esac
     shift 2
@@ -197,12 +199,13 @@ ${REFUSED:-none})
     ;;
 esac
 [ -z "${SLOW:-}" ] || sleep 60
-awk -F '\t' -v id="$id" -v p="$p" -v n="$n" -v t="$t" -v r="$r" '
+awk -F '\t' -v id="$id" -v p="$p" -v n="$n" -v t="$t" -v r="$r" -v k="$k" -v v="$v" '
     NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }
     $1 == id { ns = n > 0 ? 2e6 * n * $column["tpot_ms_p50"] : 1e9 / $column["ttft_ms_p50"] }
     END {
         printf "[ {\"build_commit\": \"abc123\", \"build_number\": 77, \"cpu_info\": \"it\", "
         printf "\"gpu_info\": \"\", \"n_threads\": %d, \"n_prompt\": %d, \"n_gen\": %d, ", t, p, n
+        printf "\"type_k\": \"%s\", \"type_v\": \"%s\", ", k, v
         for (i = 1; i <= r; i++) printf "%s%.0f", i == 1 ? "\"samples_ns\": [" : ", ", ns
         print "] } ]"
     }' "$FRONT"
@@ -323,4 +326,39 @@ like "$(printf '%s\n' "$out" | json tpot_ms.held_out.mape)" '^[0-9.e-]+$' "with 
 echo '{' >"$study/tables/latency-model.json"
 fails 65 'latency-model.json: no JSON; kerf model fit' "a damaged model is refused" \
     "$KERF" model show -C "$study"
+
+# --- what is no weight: the KV cache and activations ---
+
+study_write "$folder/native" 10 native
+run "$KERF" search -C "$folder/native"
+is "$status" 0 "a search under native completes" || said
+"$KERF" archive ls -C "$folder/native" -o tsv >"$folder/native.tsv"
+at_least "$(grep -c 'kv=Q[48]_0 .*' "$folder/native.tsv")" 1 "some candidates keep their KV cache in blocks"
+at_least "$(grep -c 'Q[0-9]_[0K] a16' "$folder/native.tsv")" 1 "some quantized units take float activations"
+at_least "$(grep -c 'Q[0-9]_[0K] a8' "$folder/native.tsv")" 1 "and some those of 8 bits"
+# 2 * groups * bytes of a row of 32, whose sum over the layers is in the genome.
+is "$(awk -F '\t' '
+    NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+    {
+        bytes = $column["kv_cache"] == "Q4_0" ? 18 : $column["kv_cache"] == "Q8_0" ? 34 : 64
+        groups = 0
+        n = split($column["genome"], word, " ")
+        for (i = 1; i <= n; i++) if (word[i] ~ /^[0-9]+x[0-9]+$/) groups += word[i] + 0
+        if ($column["kv_bytes_per_token"] != 2 * groups * bytes) print $1
+    }' "$folder/native.tsv")" "" "and the bytes of each cache are those of its format"
+run "$KERF" archive ls -C "$folder/native" -o json
+is "$(printf '%s\n' "$out" | json 'candidates[].tpot_ms.predicted' | grep -c '^[0-9]')" \
+    "$(printf '%s\n' "$out" | json 'candidates.#')" "the op table foretells all of them"
+
+# One with such a cache, exported: the engine has to be told.
+id=$("$KERF" archive ls -C "$study" -o tsv | awk -F '\t' '$NF ~ /kv=Q8_0/ { print $1; exit }')
+if [ -n "$id" ]; then
+    run "$KERF" export -C "$study" "$id" "$folder/cache.gguf"
+    like "$out" 'llama-cli -m .*cache.gguf -ctk q8_0 -ctv q8_0 -fa on' "export says what llama.cpp is to be told"
+    run "$KERF" show -C "$study" "$id"
+    like "$out" 'KV cache Q8_0' "show names the format"
+    like "$out" '-ctk q8_0 -ctv q8_0' "and the options"
+else
+    skip "export of a model with such a cache" "the search proposed none"
+fi
 finish

@@ -27,7 +27,7 @@ like "$out" '\?' "with the rest marked"
 run "$KERF" sensitivity -C "$study" --measure
 is "$status" 0 "the same command goes on" || said
 is "$((before + $(n_units)))" 7 "no unit is measured again ($before before)"
-like "$out" 'rows +36 of 36' "until everything is known"
+like "$out" 'rows +38 of 38' "until everything is known"
 is "$(printf '%s\n' "$err" | grep -c 'done=')" 0 "and no candidate was measured"
 is "$(printf '%s\n' "$out" | grep -Ec '^   [0-2] [0-9.#? ]*$')" 3 "the map has a line a layer"
 like "$out" 'most sensitive +blk\.[0-2]\.(attn|ffn) 0' "and names the extremes"
@@ -46,7 +46,7 @@ fails 2 'auto, always or never' "another word than these" "$KERF" sensitivity -C
 run "$KERF" sensitivity -C "$study" -o json
 printf '%s\n' "$out" | cmp -s - "$folder/table.json"
 check $? "JSON is the file"
-is "$(printf '%s\n' "$out" | json 'rows.#')" 36 "with a row for each choice"
+is "$(printf '%s\n' "$out" | json 'rows.#')" 38 "with a row for each choice"
 run "$KERF" sensitivity -C "$study" -o tsv
 is "$(printf '%s\n' "$out" | awk -F '\t' 'NR == 1 { n = NF } NF != n || n < 9')" "" \
     "tsv has the same columns in every line"
@@ -70,7 +70,7 @@ study_write "$other" 1
 sed -i 's/"Q3_K", "Q4_0"/"Q2_K", "Q3_K", "Q4_0"/' "$other/study.json"
 run "$KERF" search -C "$other" --sensitivity "$folder/table.json"
 is "$status" 0 "another study takes a table over" || said
-like "$err" 'sensitivity: taken rows=36 of=48 from=' "as far as it fits"
+like "$err" 'sensitivity: taken rows=38 of=50 from=' "as far as it fits"
 is "$(n_units)" 6 "and measures what is missing"
 run "$KERF" sensitivity -C "$other" -o tsv
 is "$(printf '%s\n' "$out" | awk -F '\t' 'NR > 1 && $4 != "Q2_K"' | sort)" \

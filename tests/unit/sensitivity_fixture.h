@@ -34,6 +34,8 @@ __attribute__((unused)) static void fixture_study(struct study *study, const str
     study->limits.n_embd_types = 2;
     study->limits.embd_types[0] = FORMAT_Q4_0;
     study->limits.embd_types[1] = FORMAT_Q8_0;
+    study->limits.kv[0] = FORMAT_F16;
+    study->limits.n_kv = 1;
     study->limits.min_ffn = 0.5;
     study->limits.ffn_grid = g->d_ff / 2;
 }

@@ -76,6 +76,7 @@ static void check_llama(void)
     struct err err;
 
     genome_uniform(&genome, &wide, FORMAT_Q4_K);
+    genome.kv = FORMAT_Q8_0;
     for (uint32_t l = 0; l < 4; l++) {
         genome.attn[l].kv_groups = 2;
         genome.ffn[l].width = 256;
@@ -112,6 +113,7 @@ static void check_llama(void)
            text_is(gguf, "kerf.candidate", note.candidate) &&
            text_is(gguf, "kerf.study", note.study) && text_is(gguf, "kerf.metrics", note.metrics) &&
            text_is(gguf, "kerf.polish", note.polish) &&
+           text_is(gguf, "kerf.kv_cache", "q8_0") &&
            gguf_type_of(gguf, "kerf.calibration.sha256") < 0,
        "kerf's keys say where it comes from");
 

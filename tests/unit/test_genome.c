@@ -123,6 +123,14 @@ static void test_canonical(void)
     a.kv = FORMAT_Q8_0;
     ok(genome_canonicalize(&a, &s, &err) == 0 && a.kv == FORMAT_F16,
        "an 8-bit cache falls to F16 where heads are 8 wide");
+    genome_uniform(&a, &g, FORMAT_Q8_0);
+    a.kv = FORMAT_Q4_0;
+    b = a;
+    for (uint32_t l = 0; l < g.n_layers; l++)
+        b.attn[l].kv_groups = 0;
+    ok(genome_canonicalize(&a, &g, &err) == 0 && a.kv == FORMAT_Q4_0 &&
+           genome_canonicalize(&b, &g, &err) == 0 && b.kv == FORMAT_F16,
+       "and 4 bits stay where they fit, unless no attention has use for them");
 }
 
 /* Whether the genome is refused, with a message that names `word`, and stays as it was. */

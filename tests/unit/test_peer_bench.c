@@ -58,6 +58,9 @@ static int answer(int argc, char **argv, const char *behaviour)
     printf("    \"cpu_info\": \"%d cores\",\n    \"gpu_info\": \"\",\n", CPU_COUNT(&cpus));
     printf("    \"n_threads\": %s,\n    \"n_prompt\": %ld,\n    \"n_gen\": %ld,\n",
            argument(argc, argv, "-t"), n_prompt, n_gen);
+    if (argument(argc, argv, "-ctk")[0] != '\0' && argument(argc, argv, "-fa")[0] == '1')
+        printf("    \"type_k\": \"%s\",\n    \"type_v\": \"%s\",\n", argument(argc, argv, "-ctk"),
+               strcmp(behaviour, "other cache") == 0 ? "f16" : argument(argc, argv, "-ctv"));
     if (depth[0] != '\0')
         printf("    \"n_depth\": %s,\n", depth);
     if (strcmp(behaviour, "no samples") == 0) {
@@ -141,7 +144,7 @@ static const struct workload tg8 = {WORKLOAD_DECODE, 8, 0, 1}, tg8_c4 = {WORKLOA
 
 static struct peer_bench bench_of(const char *program)
 {
-    struct peer_bench bench = {.n_threads = 2, .n_samples = 3, .limit_s = 20};
+    struct peer_bench bench = {.n_threads = 2, .n_samples = 3, .kv = FORMAT_F16, .limit_s = 20};
     snprintf(bench.program, sizeof bench.program, "%s", program);
     return bench;
 }
@@ -378,6 +381,32 @@ static void test_runs(const char *dir)
     fails("complain", 0.5, ERR_RESOURCE, "killed: all work", "or complaining");
 }
 
+static void test_cache(void)
+{
+    static const enum format formats[] = {FORMAT_Q8_0, FORMAT_Q4_0};
+    struct peer_bench bench = bench_of(self);
+    struct peer_sample sample = {0};
+    struct err err = {0};
+    for (int i = 0; i < 2; i++) {
+        bench.kv = formats[i];
+        setenv(BEHAVIOUR, "good", 1);
+        ok(peer_bench_run(&bench, "/models/4.gguf", &tg8_c4, &sample, &err) == 0,
+           "a KV cache in %s is asked for and answered%s", format_name(bench.kv), err.text);
+        setenv(BEHAVIOUR, "other cache", 1);
+        ok(peer_bench_run(&bench, "/models/4.gguf", &tg8, &sample, &err) == -1 &&
+               err.code == ERR_DATA && strstr(err.text, "type_v q") != NULL,
+           "another is refused (%s)", err.text);
+    }
+    ok(peer_bench_parse(&bench, &tg8, HEAD COUNT TIMES, strlen(HEAD COUNT TIMES), &sample, &err) ==
+               -1 &&
+           strstr(err.text, "type_k q4_0") != NULL,
+       "so is silence about it");
+    bench.kv = FORMAT_F16;
+    const char *loud = HEAD COUNT "\"type_k\": \"f16\", \"type_v\": \"q8_0\", " TIMES;
+    ok(peer_bench_parse(&bench, &tg8, loud, strlen(loud), &sample, &err) == -1,
+       "and one that was not asked for");
+}
+
 static void test_confined(void)
 {
     cpu_set_t mine;
@@ -454,9 +483,8 @@ static int run_rounds(struct peer_file *files, uint64_t seed, struct peer_sample
     struct peer_plan plan = {.decode = tg8, .prefill = pp16, .n_rounds = N_ROUNDS};
     struct rng rng = rng_make(seed, 0);
     struct quiet *quiet = quiet_open(err);
-    memset(files, 0, N_FILES * sizeof *files);
     for (int i = 0; i < N_FILES; i++)
-        files[i].path = path[i];
+        files[i] = (struct peer_file){.path = path[i], .kv = FORMAT_F16};
     err_set(&files[3].fault, ERR_CONFIG, "not exported");
     int status = quiet != NULL
                      ? peer_rounds_run(&bench, &plan, files, N_FILES, &rng, quiet, origin, err)
@@ -537,6 +565,7 @@ int main(int argc, char **argv)
     test_refusals();
     test_find(dir);
     test_runs(dir);
+    test_cache();
     test_confined();
     test_broken_programs(dir);
     test_rounds(dir);

@@ -64,10 +64,10 @@ static bool count_up(uint8_t *levels)
 }
 
 /* List the whole space; `n_models` is its number of distinct models, counted by hand. */
-static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_models)
+static void test_listed(const struct geometry *g, const struct space_limits *limits,
+                        size_t n_models)
 {
-    struct geometry g = tiny_geometry();
-    struct space_limits limits = tiny_limits(profile, min_layers);
+    enum profile profile = limits->profile;
     struct hash256 parent = sha256_of("", 0);
     const char *name = profile_name(profile);
     size_t n = 0, room = 0, valid = 0, settled = 0, models = 0, twins = 0;
@@ -75,7 +75,7 @@ static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_
     uint8_t levels[16] = {0};
     struct genome genome, again;
 
-    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes <= 16,
+    ok(space_init(&space, g, limits, NULL) == 0 && space.n_genes <= 16,
        "a tiny space under %s has %u genes", name, space.n_genes);
     do {
         struct entry entry = {.levels = {0}};
@@ -88,8 +88,8 @@ static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_
         space_genome(&space, levels, &genome);
         space_genome(&space, entry.levels, &again);
         settled += memcmp(twice, entry.levels, sizeof twice) == 0 && genome_equal(&genome, &again);
-        valid += profile_check(profile, &genome, &g, NULL) == 0 &&
-                 genome_layers_kept(&genome) >= min_layers;
+        valid += profile_check(profile, &genome, g, NULL) == 0 &&
+                 genome_layers_kept(&genome) >= limits->min_layers;
         entry.id = genome_id(&genome, &parent);
         if (n == room) {
             room = room ? 2 * room : 4096;
@@ -114,6 +114,31 @@ static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_
     ok(models == n_models, "they are %zu models, counted by hand %zu", models, n_models);
 
     free(entries);
+}
+
+static void test_enumerated(enum profile profile, uint32_t min_layers, size_t n_models)
+{
+    struct geometry g = tiny_geometry();
+    struct space_limits limits = tiny_limits(profile, min_layers);
+
+    test_listed(&g, &limits, n_models);
+}
+
+/* One layer with activations and a KV cache to choose.  Attention: 2 groups and 1 group of heads of
+ * 32 have both matrices in Q8_0 or F16, and activations unless both are F16: 3 * 2 + 1 each.  FFN:
+ * 64 wide 7 likewise; 48 wide falls to F16 in down, 2 + 1.  Without attention the cache is none. */
+static void test_engine_choices(void)
+{
+    struct geometry g = tiny_geometry();
+    struct space_limits limits = tiny_limits(PROFILE_NATIVE, 1);
+
+    g.n_layers = 1;
+    g.head_dim = 32;
+    limits.types[1] = FORMAT_F16;
+    limits.kv[0] = FORMAT_F16, limits.kv[1] = FORMAT_Q4_0, limits.kv[2] = FORMAT_Q8_0;
+    limits.n_kv = 3;
+    limits.act[0] = ACT_FLOAT, limits.act[1] = ACT_Q8, limits.n_act = 2;
+    test_listed(&g, &limits, 2 * (3 * (7 + 7) * (7 + 3 + 1) + (7 + 3)));
 }
 
 /* ---- spaces too large to list --------------------------------------------------------------- */
@@ -179,9 +204,9 @@ static void test_genes(void)
     bool fine = true;
 
     space_default_limits(&limits, &g, PROFILE_GGUF_HETERO);
-    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes == 8 * 6 + 1 &&
+    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes == 8 * 6 + 2 &&
            space.n_units == 17,
-       "gguf-hetero has 6 genes a layer and the embedding");
+       "gguf-hetero has 6 genes a layer, the embedding and the KV cache");
     gene = &space.gene[space_gene_of(&space, GENE_KV_GROUPS, 0)];
     ok(gene->n_levels == 2 && gene->value[0] == 2 && gene->value[1] == 4,
        "layer 0 cannot drop its attention");
@@ -212,8 +237,8 @@ static void test_genes(void)
        "the lowest levels keep half the layers, the first ones, at their smallest");
 
     limits.profile = PROFILE_GGUF;
-    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes == 8 * 5 + 3,
-       "gguf has 5 genes a layer and three global ones");
+    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes == 8 * 5 + 4,
+       "gguf has 5 genes a layer and four global ones");
     ok(space_gene_of(&space, GENE_FFN_WIDTH, 3) == space_gene_of(&space, GENE_FFN_WIDTH, -1) &&
            space.gene[space_gene_of(&space, GENE_FFN_WIDTH, 3)].unit == 16,
        "widths are decided for all layers at once");
@@ -296,6 +321,57 @@ static void test_basis(void)
        "narrow ones have finer grids");
 }
 
+/* ---- what is no weight ---------------------------------------------------------------------- */
+
+static void test_cache_and_activations(void)
+{
+    struct geometry g = fixture_wide(), s = fixture_stories();
+    struct space_limits limits;
+    uint8_t levels[SPACE_MAX_GENES];
+    struct genome genome;
+    const struct gene *gene;
+
+    space_default_limits(&limits, &g, PROFILE_GGUF);
+    ok(space_init(&space, &g, &limits, NULL) == 0 &&
+           space_gene_of(&space, GENE_ATTN_ACT, 0) == -1 &&
+           space_gene_of(&space, GENE_FFN_ACT, 0) == -1,
+       "under gguf activations follow the weights");
+    gene = &space.gene[space_gene_of(&space, GENE_KV, -1)];
+    ok(gene->n_levels == 3 && gene->unit == 16 && gene->value[0] == FORMAT_Q4_0 &&
+           gene->value[1] == FORMAT_Q8_0 && gene->value[2] == FORMAT_F16,
+       "the KV cache has 4, 8 or 16 bits where heads are 32 wide");
+    memset(levels, 255, sizeof levels);
+    space_genome(&space, levels, &genome);
+    ok(genome.kv == FORMAT_F16 && genome.attn[3].act == ACT_Q8, "the highest level is F16");
+    levels[space_gene_of(&space, GENE_KV, -1)] = 0;
+    space_genome(&space, levels, &genome);
+    ok(genome.kv == FORMAT_Q4_0, "the lowest is Q4_0");
+
+    space_default_limits(&limits, &g, PROFILE_NATIVE);
+    ok(space_init(&space, &g, &limits, NULL) == 0 && space.n_genes == 8 * 8 + 2,
+       "native has activations to choose for each unit");
+    gene = &space.gene[space_gene_of(&space, GENE_FFN_ACT, 3)];
+    ok(gene->n_levels == 2 && gene->unit == 7 && gene->value[0] == ACT_Q8 &&
+           gene->value[1] == ACT_FLOAT,
+       "8 bits are the cheaper");
+    char name[16];
+    is_text(space_level_name(&space, (uint32_t)(gene - space.gene), 1, name), "a16",
+            "levels of activations have names");
+    is_text(space_level_name(&space, (uint32_t)space_gene_of(&space, GENE_KV, -1), 0, name), "Q4_0",
+            "and so have those of the KV cache");
+    memset(levels, 255, sizeof levels);
+    levels[space_gene_of(&space, GENE_FFN_ACT, 3)] = 0;
+    space_genome(&space, levels, &genome);
+    ok(genome.ffn[3].act == ACT_Q8 && genome.ffn[2].act == ACT_FLOAT &&
+           genome.attn[3].act == ACT_FLOAT && genome.ffn[3].gate_up == FORMAT_Q8_0,
+       "a level becomes the activations of one unit");
+
+    space_default_limits(&limits, &s, PROFILE_NATIVE);
+    ok(limits.n_kv == 1 && limits.kv[0] == FORMAT_F16 &&
+           space_init(&space, &s, &limits, NULL) == 0 && space_gene_of(&space, GENE_KV, -1) == -1,
+       "heads of 8 keep their cache in F16");
+}
+
 /* ---- what is refused ------------------------------------------------------------------------ */
 
 static bool refused(struct space_limits limits, const char *pointer)
@@ -341,10 +417,14 @@ static void test_refused(void)
     ok(refused(bad, "/space/hidden/1"), "so is a share that the grid rounds to all of it");
     bad = good, bad.hidden[1] = 1.5, bad.n_hidden = 2;
     ok(refused(bad, "/space/hidden/1"), "and one above it");
+    bad = good, bad.kv[1] = FORMAT_Q5_0;
+    ok(refused(bad, "/space/kv/1"), "a KV cache in Q5_0 is refused");
+    bad = good, bad.act[1] = ACT_FLOAT, bad.n_act = 2;
+    ok(refused(bad, "/space/act/1"), "activations of their own are refused under gguf");
     bad = good, bad.drop_attn = false;
     ok(refused(bad, "/space/drop"), "gguf refuses to drop the FFN alone");
     bad = good, bad.n_types = bad.n_embd_types = 1, bad.drop_attn = bad.drop_ffn = false;
-    bad.min_ffn = 1.0, bad.n_kv_groups = 1, bad.kv_groups[0] = 4;
+    bad.min_ffn = 1.0, bad.n_kv_groups = 1, bad.kv_groups[0] = 4, bad.n_kv = 0;
     ok(refused(bad, "/space"), "limits that leave a single model are refused");
 
     s.d_model = 60;
@@ -354,6 +434,10 @@ static void test_refused(void)
     ok(space_init(&space, &s, &bad, &err) == -1 && strstr(err.text, "/space/types") != NULL &&
            strstr(err.text, "F16") != NULL,
        "quantized formats alone are refused there, with the remedy");
+    bad.types[0] = FORMAT_F16, bad.kv[0] = FORMAT_Q8_0;
+    ok(space_init(&space, &s, &bad, &err) == -1 && strstr(err.text, "/space/kv: heads of 8") &&
+           strstr(err.text, "F16") != NULL,
+       "so is a quantized KV cache alone where heads are 8 wide");
     g.n_heads = 0;
     ok(space_init(&space, &g, &good, &err) == -1 && err.code == ERR_DATA,
        "an impossible geometry is refused");
@@ -373,6 +457,8 @@ int main(void)
     test_enumerated(PROFILE_GGUF, 1, (17 * 17 - 1 + 2 * (9 * 9 - 1) + 5 * 5 - 1) * 2);
     test_enumerated(PROFILE_GGUF, 2, (16 * 16 + 2 * (8 * 8) + 4 * 4) * 2);
 
+    test_engine_choices();
+
     for (int p = 0; p < N_PROFILES; p++) {
         test_random(&wide, (enum profile)p, (uint64_t)p, false);
         test_random(&stories, (enum profile)p, (uint64_t)(10 + p), false);
@@ -381,6 +467,7 @@ int main(void)
     }
     test_genes();
     test_basis();
+    test_cache_and_activations();
     test_refused();
     return tap_done();
 }

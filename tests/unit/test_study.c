@@ -60,7 +60,7 @@ static const char config[] =
     "  \"space\": {\"depth\": {\"min\": 4}, \"drop\": [\"attn\", \"ffn\"],\n"
     "    \"ffn\": {\"grid\": 256, \"min\": 0.5},\n"
     "    \"kv_groups\": [4, 2], \"hidden\": [1, 0.75], \"rotation\": \"hadamard\",\n"
-    "    \"types\": [\"Q4_K\", \"Q2_K\"],\n"
+    "    \"types\": [\"Q4_K\", \"Q2_K\"], \"kv\": [\"F16\", \"Q8_0\"], \"act\": [\"a8\"],\n"
     "    \"embedding\": [\"Q8_0\"]}, \"compression\": {\"order\": \"quantize-prune\"},"
     " \"limits\": {\"disk\": \"1.5GiB\"},\n"
     "  \"quality\": {\n"
@@ -119,7 +119,8 @@ static void test_read(void)
            s.limits.rotation == ROTATION_HADAMARD && s.compress_order == COMPRESS_QUANTIZE_PRUNE &&
            s.limits.n_types == 2 && s.limits.types[0] == FORMAT_Q4_K &&
            s.limits.n_embd_types == 1 && s.limits.embd_types[0] == FORMAT_Q8_0 &&
-           s.limits.drop_attn && s.limits.drop_ffn,
+           s.limits.n_kv == 2 && s.limits.kv[1] == FORMAT_Q8_0 && s.limits.n_act == 1 &&
+           s.limits.act[0] == ACT_Q8 && s.limits.drop_attn && s.limits.drop_ffn,
        "the limits of the space are read");
     ok(s.calibration_tokens == 16384 && s.search_tokens == 2048 && s.final_tokens == 8192 &&
            s.sensitivity_tokens == 1024 && s.sequence == 256 && s.task_items == 50 &&
@@ -174,6 +175,10 @@ static void test_bad_config(void)
         {"[4, 2]", "[1,2,3,4,5,6,7,8,9]", "/space/kv_groups", "at most 8"},
         {"[1, 0.75]", "[1, 1.5]", ":7:26: /space/hidden", "shares"},
         {"[1, 0.75]", "[]", "/space/hidden", "at most 8"},
+        {"[\"F16\", \"Q8_0\"]", "[\"F8\"]", ":8:39: /space/kv/0", "\"F16\""},
+        {"[\"F16\", \"Q8_0\"]", "[]", "/space/kv", "KV cache"},
+        {"[\"a8\"]", "[\"a4\"]", "/space/act", "\"a16\""},
+        {"[\"a8\"]", "\"a8\"", "/space/act", "a list"},
         {"\"hadamard\"", "\"pca\"", "/space/rotation", "\"hadamard\""},
         {"\"1.5GiB\"", "\"1.5\"", "/limits/disk", "unit"},
         {"\"1.5GiB\"", "1.5", "/limits/disk", "200GiB"},
@@ -251,6 +256,8 @@ static void test_resolve(void)
         {"[4, 2]", "[2]", ":7:5: /space/kv_groups", "add 4"},
         {"[1, 0.75]", "[0.75]", ":7:26: /space/hidden", "add 1"},
         {"[1, 0.75]", "[1, 0.97]", "/space/hidden/1", "smaller"},
+        {"[\"F16\", \"Q8_0\"]", "[\"F16\", \"Q6_K\"]", "/space/kv/1", "Q8_0 or Q4_0"},
+        {"[\"a8\"]", "[\"a16\"]", "/space/act/0", "native"},
         {"\"grid\": 256", "\"grid\": 2000", "/space/ffn/grid", "1024"},
         {"pp128@b1", "pp1024@b1", "/latency/workloads", "512"},
         {"tg32@b1", "tg32@c500@b1", "/latency/workloads", "532"},
@@ -279,8 +286,10 @@ static void test_resolve(void)
             printf("# %d %s\n", err.code, err.text);
     }
 
-    write_config("\"types\": [\"Q4_K\", \"Q2_K\"],\n    \"embedding\": [\"Q8_0\"]",
-                 "\"types\": [\"Q4_K\"]");
+    write_config(
+        "\"types\": [\"Q4_K\", \"Q2_K\"], \"kv\": [\"F16\", \"Q8_0\"], \"act\": [\"a8\"],\n"
+        "    \"embedding\": [\"Q8_0\"]",
+        "\"types\": [\"Q4_K\"]");
     odd.d_model = 60;
     ok(study_read(&s, dir, &err) == 0 && study_resolve(&s, &odd, &parent, 4, &err) == -1 &&
            err.code == ERR_CONFIG && strstr(err.text, "/space/depth/min") == NULL &&
@@ -317,6 +326,7 @@ static void test_freeze(void)
         {"gguf-hetero", "native", "/target/profile", "gguf-hetero", "native"},
         {"\"population\": 16", "\"population\": 32", "/search/population", "was 16", "now 32"},
         {"\"seed\": 7", "\"seed\": 8", "/search/seed", "was 7", "now 8"},
+        {"[\"F16\", \"Q8_0\"]", "[\"F16\"]", "/space/kv", "[\"Q8_0\",\"F16\"]", "[\"F16\"]"},
         {"quantize-prune", "prune-quantize", "/compression/order", "quantize-prune",
          "prune-quantize"},
         {"tg32@b1", "tg64@b1", "/latency/workloads", "tg32@b1", "tg64@b1"},
@@ -339,6 +349,7 @@ static void test_freeze(void)
     first = read_text("study.resolved.json");
     ok(study_read_resolved(&back, dir, &err) == 0 && back.limits.n_types == 2 &&
            back.limits.types[0] == FORMAT_Q2_K && back.limits.types[1] == FORMAT_Q4_K &&
+           back.limits.n_kv == 2 && back.limits.kv[0] == FORMAT_Q8_0 && back.limits.n_act == 1 &&
            back.compress_order == COMPRESS_QUANTIZE_PRUNE && back.limits.hidden[0] == 0.75 &&
            back.limits.rotation == ROTATION_HADAMARD && back.limits.kv_groups[0] == 2 &&
            back.limits.ffn_grid == 256 && back.threads == 2 && back.geometry.d_ff == 1024 &&
