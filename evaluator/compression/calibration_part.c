@@ -4,6 +4,7 @@
 #include "space/base/err.h"
 #include "space/base/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -106,6 +107,24 @@ static bool triangles_agree(const struct calibration_part *part, const struct ca
     return agree;
 }
 
+/* What a kill in the middle of make_safe left: as large as the stream, and nobody's any more. */
+static void remove_torn(const struct calibration_part *part)
+{
+    char folder[sizeof part->state];
+    const char *slash = strrchr(part->state, '/'),
+               *name = slash != NULL ? slash + 1 : part->state;
+    const struct dirent *entry;
+
+    snprintf(folder, sizeof folder, "%.*s", (int)(name - part->state), part->state);
+    size_t n = strlen(name);
+    DIR *dir = opendir(slash != NULL ? folder : ".");
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        if (strncmp(entry->d_name, name, n) == 0 && strncmp(entry->d_name + n, ".tmp.", 5) == 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    if (dir != NULL)
+        closedir(dir);
+}
+
 /* Whether the state in the map is whole and ours; if so its arrays are read. */
 static bool state_read(const struct calibration_part *part, const struct file_map *map,
                        const struct array array[N_ARRAYS], uint32_t n_layers, uint32_t *n_done)
@@ -177,6 +196,7 @@ int calibration_part_open(struct calibration_part *part, const char *path, struc
     snprintf(part->state, sizeof part->state, "%s.part.state", path);
     if (open_locked(part, err) != 0)
         return -1;
+    remove_torn(part);
     *n_done = take_over(part, c, stream);
     part->has_state = *n_done > 0;
     if (!part->has_state) {

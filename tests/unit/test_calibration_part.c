@@ -129,6 +129,7 @@ static void check_strangers(struct parent *parent, const struct token_set *set, 
 {
     enum calibration_origin origin;
     struct token_set other;
+    char torn[512];
     struct err err;
 
     token_set_of(&other, tokens, N_TOKENS - 7, SEQUENCE, NULL);
@@ -168,8 +169,11 @@ static void check_strangers(struct parent *parent, const struct token_set *set, 
            strstr(err.text, "another process") != NULL,
        "two processes do not make the same file");
     close(fd);
+    folder_path(folder, "calibration.bin.part.state.tmp.77.0", torn);
+    file_replace(torn, "torn", 4, NULL);
     ok(ensure(parent, set, 0, &origin, &err) == 0 && same_bytes(target, want, n_want),
        "when the first is gone the second may");
+    ok(!file_exists(torn), "and takes away what was torn in the middle of writing");
 }
 
 static void check_text(struct parent *parent)
