@@ -21,6 +21,7 @@ static const struct polish_plan plain = {
     .alpha = POLISH_ALPHA, .drift = POLISH_DRIFT, .ridge = POLISH_RIDGE};
 
 static struct bench bench;
+static const struct variant_source *source; /* of what is stitched and polished */
 static struct store *store;
 
 static struct model *stitch(struct genome *genome)
@@ -28,7 +29,7 @@ static struct model *stitch(struct genome *genome)
     struct err err;
 
     bench_demand(genome_canonicalize(genome, &shape, &err) == 0, &err);
-    struct model *model = stitch_model(&bench.source, store, genome, &err);
+    struct model *model = stitch_model(source, store, genome, &err);
     bench_demand(model != NULL, &err);
     return model;
 }
@@ -36,7 +37,7 @@ static struct model *stitch(struct genome *genome)
 static int polish(struct polished *polished, const struct genome *genome, const struct model *model,
                   const struct polish_plan *plan, struct err *err)
 {
-    return polish_model(polished, &bench.source, genome, model, kernels_reference(), bench.team,
+    return polish_model(polished, source, genome, model, kernels_reference(), bench.team,
                         &bench.text, plan, err);
 }
 
@@ -95,7 +96,8 @@ static bool same_shape(const struct model *a, const struct model *b)
     for (uint32_t l = 0; l < shape.n_layers; l++) {
         const struct attn_unit *t = &a->attn[l], *u = &b->attn[l];
         const struct ffn_unit *f = &a->ffn[l], *g = &b->ffn[l];
-        same = same && t->present == u->present && f->present == g->present;
+        same = same && t->present == u->present && f->present == g->present && t->bias == u->bias &&
+               f->bias == g->bias;
         if (t->present)
             same = same && t->norm == u->norm && t->n_heads == u->n_heads &&
                    t->n_groups == u->n_groups && same_matrix(&t->q, &u->q) &&
@@ -166,6 +168,26 @@ static void check_candidates(void)
     check_nearer(&genome, "units dropped, a zero FFN among them");
 }
 
+/* Biases stay, and so do those that dropped units leave behind. */
+static void check_biased(void)
+{
+    struct variant_source centred;
+    struct keep_order order;
+    struct genome genome;
+    struct err err;
+
+    bench_demand(keep_order_init_centred(&order, bench.parent, bench.calibration, &err) == 0, &err);
+    variant_source_init(&centred, bench.parent, bench.calibration, &order);
+    source = &centred;
+    genome_uniform(&genome, &shape, FORMAT_Q4_0);
+    genome.bias = true;
+    genome.ffn[1].width = 64;
+    genome.attn[2].kv_groups = 0;
+    check_nearer(&genome, "with biases");
+    source = &bench.source;
+    keep_order_fini(&order);
+}
+
 static int stop(void *arg, struct err *err)
 {
     err_set(err, ERR_STOPPED, "stopped as asked");
@@ -195,11 +217,13 @@ int main(void)
     char path[512];
     struct err err;
 
+    source = &bench.source;
     bench_open(&bench, &shape, FORMAT_BF16, 5);
     store = store_open(folder_path(bench.folder, "store", path), &err);
     bench_demand(store != NULL, &err);
     check_identity();
     check_candidates();
+    check_biased();
     check_stop();
     store_close(store);
     bench_close(&bench);
