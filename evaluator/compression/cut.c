@@ -101,12 +101,26 @@ static int read_rows(struct work *w, const struct cut *cut, struct err *err)
     return 0;
 }
 
+static int read_head_moments(struct work *w, const struct calibration *calibration, struct err *err)
+{
+    if (calibration_head_hessian(calibration, w->hessian, err) != 0)
+        return -1;
+    /* A calibration that others made may know nothing of the head. */
+    if (hessian_live_mean(w->n_full, w->hessian) == 0) {
+        free(w->hessian);
+        w->hessian = NULL;
+    }
+    return 0;
+}
+
 static int read_moments(struct work *w, const struct cut *cut, struct err *err)
 {
     const struct calibration *calibration = cut->calibration;
 
     if (calibration == NULL)
         return 0;
+    if (cut->is_head)
+        return read_head_moments(w, calibration, err);
     if (!cut->centred)
         return calibration_hessian(calibration, cut->layer, cut->site, w->n_full, w->hessian, err);
     w->mean = calibration_mean(calibration, cut->layer, cut->site);

@@ -38,6 +38,8 @@ struct cut {
     const struct calibration *calibration;
     uint32_t layer;
     enum linear_site site;
+    bool is_head; /* its inputs are the head's: no layer, no site; where nobody heard those, all
+                     inputs count the same */
     /* For obs_repair, when `cols` is a list: OBS_PLAIN leaves the weights as they are (and copies
      * the parent's blocks where whole ones stay). */
     double damping;

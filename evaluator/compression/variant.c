@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Another way to compress is another version: 1 cut by importance and repaired nothing. */
-enum { VARIANT_VERSION = 3, VARIANT_ALIGN = 64 };
+/* Another way to compress is another version: 1 cut by importance and repaired nothing, 3
+ * rounded the head as if its inputs were all alike. */
+enum { VARIANT_VERSION = 4, VARIANT_ALIGN = 64 };
 
 static const char *const part_names[N_PARTS] = {"qkv", "o", "gate_up", "down", "embd", "head"};
 
@@ -284,6 +285,13 @@ static struct cut cut_of(const struct variant_source *source, uint32_t layer, en
                         .damping = source->order->damping[2 * layer + is_ffn]};
 }
 
+/* The output matrix, whole. */
+static struct cut head_cut(const struct variant_source *source)
+{
+    return (struct cut){
+        .tensor = parent_head(source->parent), .calibration = source->calibration, .is_head = true};
+}
+
 /* The columns of o and down: solved anew when they are fewer, or packed in their order and then cut
  * to what the key keeps. */
 static void choose_columns(const struct variant_source *source, const struct variant_key *key,
@@ -339,10 +347,13 @@ int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *so
         choose_columns(source, key, packed.kept, q, &cut[0]);
         break;
     case PART_EMBD:
+        /* Tied, it is the head too, and that is where its errors are heard. */
         cut[0] = (struct cut){.tensor = parent_embd(source->parent)};
+        if (parent_geometry(source->parent)->tied)
+            cut[0] = head_cut(source);
         break;
     default:
-        cut[0] = (struct cut){.tensor = parent_head(source->parent)};
+        cut[0] = head_cut(source);
     }
     return 0;
 }

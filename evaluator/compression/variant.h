@@ -54,10 +54,11 @@ struct variant {
     size_t bias_offset;
     /* Relative layer error tr(D H D') / tr(W H W'): the mean squared change of the part's output on
      * the calibration text over the mean square of the output itself, D = W - W', H the second
-     * moments of the input (hessian.h; not damped; the identity for embedding and head).  Columns
-     * that were taken away (o, down) are in it, with 0 in W'; rows that were taken away (qkv,
-     * gate/up) are not, for their loss is that of the columns they feed.  Beside a bias H in the
-     * numerator is the covariance: what the bias makes up for is no loss. */
+     * moments of the input (hessian.h; not damped; the head's for a tied embedding, the identity
+     * for one that is only looked up).  Columns that were taken away (o, down) are in it, with 0 in
+     * W'; rows that were taken away (qkv, gate/up) are not, for their loss is that of the columns
+     * they feed.  Beside a bias H in the numerator is the covariance: what the bias makes up for is
+     * no loss. */
     double error;
 };
 

@@ -120,7 +120,7 @@ static void add_variant(const struct geometry *g, const struct variant_key *key,
 {
     struct shape shape[3];
     int n_matrices = shapes_of(g, key, shape);
-    bool heard = key->part != PART_EMBD && key->part != PART_HEAD;
+    bool heard = key->part != PART_EMBD || g->tied;
     double full = full_inputs(g, key->part);
 
     for (int m = 0; m < n_matrices; m++) {

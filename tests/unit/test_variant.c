@@ -1,6 +1,7 @@
 /* Variants: what is copied must be copied exactly, what is solved anew must be what obs.h says,
  * what is quantized must be the right rows and columns, and the error must be the one that the
  * header defines. */
+#include "evaluator/compression/hessian.h"
 #include "evaluator/compression/obs.h"
 #include "evaluator/compression/quantize.h"
 #include "space/base/log.h"
@@ -280,6 +281,56 @@ static void check_block_copies(void)
     bench_close(&b);
 }
 
+/* tr(D H D') over tr(W H W') of packed rows of the embedding, H the head's. */
+static double head_error(const struct bench *b, const float *w, enum format format,
+                         const uint8_t *packed)
+{
+    size_t n = wide.d_model, n_all = n * wide.n_vocab;
+    double *h = malloc(n * n * sizeof *h), *d = malloc(n_all * sizeof *d);
+    double *whole = malloc(n_all * sizeof *whole), *work = malloc(n_all * sizeof *work);
+    float *back = malloc(n_all * sizeof *back);
+    struct err err;
+
+    bench_demand(calibration_head_hessian(b->calibration, h, &err) == 0, &err);
+    kernels_reference()->unpack[format](packed, n_all, back);
+    for (size_t i = 0; i < n_all; i++) {
+        whole[i] = (double)w[i];
+        d[i] = (double)w[i] - (double)back[i];
+    }
+    double error = hessian_loss(n, h, wide.n_vocab, d, work) /
+                   hessian_loss(n, h, wide.n_vocab, whole, work);
+    free(back);
+    free(work);
+    free(whole);
+    free(d);
+    free(h);
+    return error;
+}
+
+/* The embedding of a tied parent is its head: rounded for what meets the head. */
+static void check_head(void)
+{
+    struct variant_key key = {PART_EMBD, 0, 0, 0, FORMAT_Q4_0};
+    size_t row_bytes = format_row_bytes(FORMAT_Q4_0, wide.d_model);
+    float *w = malloc((size_t)wide.n_vocab * wide.d_model * sizeof *w);
+    uint8_t *alone = malloc(wide.n_vocab * row_bytes);
+    struct bench b;
+
+    bench_open(&b, &wide, FORMAT_F32, 31);
+    unpack_tensor(parent_embd(b.parent), w);
+    struct built made = build(&b, &key);
+    bench_demand(quantize_rows(FORMAT_Q4_0, w, wide.n_vocab, wide.d_model, NULL, alone, NULL) == 0,
+                 &(struct err){.text = "rows do not fit"});
+    double error = head_error(&b, w, FORMAT_Q4_0, made.bytes);
+    double error_alone = head_error(&b, w, FORMAT_Q4_0, alone);
+    ok(fabs(made.v.error - error) < 1e-9 * error, "the error of a tied embedding is the head's");
+    ok(error < 0.8 * error_alone, "rounded with feedback: %.3g, without %.3g", error, error_alone);
+    free(made.bytes);
+    bench_close(&b);
+    free(alone);
+    free(w);
+}
+
 static void check_names(const struct bench *b)
 {
     struct variant_key key = {PART_QKV, 0, 2, 1, FORMAT_Q4_K}, other;
@@ -362,5 +413,6 @@ int main(void)
     check_refusals(&b);
     bench_close(&b);
     check_block_copies();
+    check_head();
     return tap_done();
 }
