@@ -181,6 +181,46 @@ static void check_agreement(void)
     free(plain);
 }
 
+/* Beside a bias: it makes up for what the very columns that went did to the mean. */
+static void check_bias(void)
+{
+    struct variant_key key = {PART_DOWN, 1, 256, 0, FORMAT_Q4_K}, wider;
+    struct variant_source first, selected, was = source;
+    struct keep_order order = {0}, *plain = malloc(sizeof *plain);
+    struct variant v;
+    struct genome genome;
+    struct err err;
+    char path[512];
+
+    bench_demand(keep_order_init_centred(&order, bench.parent, bench.calibration, &err) == 0, &err);
+    variant_source_init(&first, bench.parent, bench.calibration, &order);
+    first.compress_order = COMPRESS_QUANTIZE_PRUNE;
+    source = first;
+    struct built narrow = build(&key);
+    struct store *store = store_open(folder_path(bench.folder, "bias", path), &err);
+    ok(variant_bias(&narrow.v) != NULL && variant_is_shortened(&first, &key, &wider) &&
+           store_get(store, &first, &key, &v, &err) == 0 &&
+           memcmp(v.data, narrow.bytes, narrow.v.n_bytes) == 0 && v.error == narrow.v.error,
+       "a variant with a bias is cut from the whole, with a bias of its own");
+
+    *plain = order;
+    for (uint32_t u = 0; u < 2 * wide.n_layers; u++)
+        plain->damping[u] = OBS_PLAIN;
+    variant_source_init(&selected, bench.parent, bench.calibration, plain);
+    parent_genome(bench.parent, &genome);
+    for (uint32_t l = 0; l < 2; l++) {
+        genome.ffn[l].width = 320;
+        genome.attn[l].kv_groups = 3;
+    }
+    ok(distance(&selected, &first, store, &genome) < 1e-5,
+       "and narrow models with biases are those of plain selection");
+    store_close(store);
+    free(narrow.bytes);
+    free(plain);
+    keep_order_fini(&order);
+    source = was;
+}
+
 static void check_store(void)
 {
     struct variant_key key = {PART_DOWN, 0, 256, 0, FORMAT_Q3_K}, wider;
@@ -215,6 +255,7 @@ int main(void)
     source.compress_order = COMPRESS_QUANTIZE_PRUNE;
     check_beginnings();
     check_agreement();
+    check_bias();
     check_store();
     bench_close(&bench);
     return tap_done();
