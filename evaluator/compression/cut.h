@@ -2,9 +2,9 @@
  *
  * Rows are selected.  Where columns go, the others are solved anew so that the outputs change least
  * (obs.h, with the Hessian of the layer's input); then the rows are quantized with the same
- * Hessian, the error of each weight fed to those after it (feedback.h).  With a diagonal calibration
- * nothing is solved or fed, and inputs count by their mean squares; without one each weight is
- * rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
+ * Hessian, the error of each weight fed to those after it (feedback.h).  With a diagonal
+ * calibration nothing is solved or fed, and inputs count by their mean squares; without one each
+ * weight is rounded for itself (quantize.h).  A matrix that keeps all its columns and already has
  * the format asked for is copied byte for byte.
  *
  * Rows may also be cut after they were packed, at the end of a block: then what is left has the
@@ -15,7 +15,24 @@
  *     b = W mu - W' mu_S      mu = the mean input
  *
  * and what is left to lose is tr(D C D'), C = H - mu mu' (hessian_centre; methods.md A1, "a bias is
- * free quality").  Such a cut is `centred`: solved, packed and judged with C. */
+ * free quality").  Such a cut is `centred`: solved, packed and judged with C.  The mean is one
+ * direction of very many, so what it brings depends on how large it is among them.  Measured on the
+ * reference model, KLD with biases over KLD without on the same 16,352 held-out tokens, +- standard
+ * error (tests/bench/bench_bias, 16,384 calibration tokens):
+ *
+ *     every FFN 768, 512, 256 of 1024 wide    0.997 +- 0.004   1.001 +- 0.014   1.058 +- 0.018
+ *     KV groups 2 of 4                        1.004 +- 0.003
+ *     all units in Q2_K, Q3_K                 1.01  +- 0.02    1.03  +- 0.02
+ *     all units in Q4_0, Q4_K                 0.94  +- 0.03    1.06  +- 0.03
+ *     one attention dropped, mean of 8        0.76  +- 0.20    from 0.12 (layer 0) to 1.04
+ *     one FFN dropped, mean of 8              0.92  +- 0.12    from 0.52 (layer 1) to 1.86 (last)
+ *
+ * So there it is worth something where a unit goes whole, but for the last FFN, and nothing beside
+ * weights that are solved or rounded with feedback; errors of the format rows do not count the luck
+ * of rounding.  Geometric means, their errors those of the mean of logarithms over the units.  The
+ * parent's inputs are not what a model meets in which all layers are narrow: at 256 of 1024 weights
+ * that were solved with H and given the bias afterwards did better (0.998 +- 0.001; 1.000 at 512).
+ */
 #ifndef KERF_CUT_H
 #define KERF_CUT_H
 
