@@ -6,7 +6,7 @@
  *            parent's basis and turned; embedding and head in Q8_0
  * Quality only: nothing is timed.
  *
- *   bench_basis MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
+ *   bench_basis MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS [hidden|rotation]] */
 #include "evaluator/compression/basis_parent.h"
 #include "evaluator/compression/stitch.h"
 #include "evaluator/quality/quality.h"
@@ -185,7 +185,8 @@ int main(int argc, char **argv)
     struct err err = {0};
 
     if (argc < 4 || b == NULL || genome == NULL) {
-        fprintf(stderr, "usage: bench_basis MODEL.gguf CALIBRATION HELDOUT [TOKENS]\n");
+        fprintf(stderr,
+                "usage: bench_basis MODEL.gguf CALIBRATION HELDOUT [TOKENS [hidden|rotation]]\n");
         return 2;
     }
     uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
@@ -203,9 +204,10 @@ int main(int argc, char **argv)
         b->store = store_open(b->m.folder, &err);
         status = b->store != NULL ? 0 : -1;
     }
-    if (status == 0)
+    const char *part = argc > 5 ? argv[5] : "";
+    if (status == 0 && strcmp(part, "rotation") != 0)
         status = bench_hidden(b, genome, &err);
-    if (status == 0)
+    if (status == 0 && strcmp(part, "hidden") != 0)
         status = bench_rotation(b, genome, &err);
     if (status != 0)
         fprintf(stderr, "bench_basis: %s\n", err.text);
