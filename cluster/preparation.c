@@ -38,7 +38,7 @@ static int make_calibration(struct workbench *bench, const char *path,
     const struct study *study = bench->study;
     struct token_set set;
 
-    done->is_diagonal = imatrix_is_name(study->calibration);
+    done->is_diagonal = study_has_matrix(study);
     if (done->is_diagonal)
         return calibration_ensure_imatrix(path, study->calibration, bench->parent, &study->parent,
                                           &done->calibration, err);

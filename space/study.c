@@ -184,11 +184,20 @@ static void place_space_error(const struct study *study, struct err *why, struct
     place_error(study, why->text, err, "%s", colon + 2);
 }
 
-static void fill_limits(struct space_limits *limits, const struct geometry *g)
+bool study_has_matrix(const struct study *study)
+{
+    const char *dot = strrchr(study->calibration, '.');
+
+    return dot != NULL && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".dat") == 0);
+}
+
+static void fill_limits(struct space_limits *limits, const struct geometry *g, bool has_matrix)
 {
     struct space_limits usual;
 
     space_default_limits(&usual, g, limits->profile);
+    if (has_matrix)
+        usual.hidden[0] = usual.n_hidden = 1;
     if (limits->n_types == 0) {
         limits->n_types = usual.n_types;
         memcpy(limits->types, usual.types, sizeof usual.types);
@@ -215,6 +224,19 @@ static void fill_limits(struct space_limits *limits, const struct geometry *g)
     }
 }
 
+static int check_basis(const struct study *study, struct err *err)
+{
+    const struct space_limits *limits = &study->limits;
+    bool narrows = limits->n_hidden > 1, turns = limits->rotation != ROTATION_NONE;
+
+    if (!study_has_matrix(study) || (!narrows && !turns))
+        return 0;
+    place_error(study, narrows ? "/space/hidden" : "/space/rotation", err,
+                "another basis of the hidden width needs more than the mean squares of an "
+                "importance matrix; calibrate on a text, or leave this out");
+    return -1;
+}
+
 /* Fill the limits and prove that a space follows from them. */
 static int resolve_space(struct study *study, struct err *err)
 {
@@ -226,14 +248,14 @@ static int resolve_space(struct study *study, struct err *err)
         err_set(err, ERR_MEMORY, "out of memory for the space of the study");
         return -1;
     }
-    fill_limits(&study->limits, &study->geometry);
+    fill_limits(&study->limits, &study->geometry, study_has_matrix(study));
     status = space_init(space, &study->geometry, &study->limits, &why);
     if (status == 0)
         study->limits = space->limits;
     else
         place_space_error(study, &why, err);
     free(space);
-    return status;
+    return status == 0 ? check_basis(study, err) : status;
 }
 
 static int check_workload(const struct study *study, const struct workload *workload,

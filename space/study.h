@@ -76,6 +76,11 @@ int study_freeze(const struct study *study, struct err *err);
  * file is damaged or of another version.  The files it names need not exist. */
 int study_read_resolved(struct study *study, const char *dir, struct err *err);
 
+/* Whether the calibration file is an importance matrix, by its name (imatrix.h): of what the
+ * parent's matrices take in only mean squares are known then, too little for another basis of its
+ * stream. */
+bool study_has_matrix(const struct study *study);
+
 /* SHA-256 over the frozen fields: what an archive belongs to. */
 struct hash256 study_hash(const struct study *study);
 

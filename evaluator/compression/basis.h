@@ -24,7 +24,23 @@
  * which spreads outliers over all channels.  A channel with a gain of 0 is never heard: it counts
  * as one of mean square 1 that hangs together with no other.
  *
- * Measured on the reference model: tests/bench/bench_basis. */
+ * Measured on the reference model, d = 256 (tests/bench/bench_basis: 16,384 calibration tokens, KLD
+ * in nats per token on 8,192 held-out ones, +- standard error by sequence):
+ *
+ *                      projected (A = Q)    solved anew          + Hadamard
+ *     k = 224, BF16    0.0072 +- 0.0005     0.0042 +- 0.0003     0.0042 +- 0.0003
+ *     k = 224, Q4_0                         0.0057 +- 0.0003     0.0050 +- 0.0003
+ *     k = 192, BF16    0.041  +- 0.004      0.026  +- 0.003      0.027  +- 0.003
+ *     k = 192, Q4_0                         0.031  +- 0.004      0.030  +- 0.004
+ *
+ *     k = 256, layers in     Q8_0         Q4_K         Q4_0         Q3_K         Q2_K
+ *     KLD * 1000, as it is   0.078(4)     0.67(5)      0.89(9)      2.35(13)     10.8(13)
+ *     turned                 0.039(2)     0.55(4)      0.58(5)      2.26(13)     10.3(10)
+ *
+ * (embedding and head in Q8_0 wherever layers are quantized).  stories260K, of width 64, keeps
+ * nothing to take away: k = 56 costs 0.56; turning it changes Q8_0 by -23 % and Q4_0 by +10 %.  So
+ * a narrower stream is worth a level where the parent is wide, and turning the full one is for the
+ * user to ask for: it helps fine formats most, and takes a tied parent an output matrix more. */
 #ifndef KERF_BASIS_H
 #define KERF_BASIS_H
 

@@ -295,6 +295,13 @@ static void test_resolve(void)
            err.code == ERR_CONFIG && strstr(err.text, "/space/depth/min") == NULL &&
            strstr(err.text, "/space/types") != NULL && strstr(err.text, "F16") != NULL,
        "formats that no row fits are impossible, with the remedy");
+    char matrix[256];
+    write_text(in_root("c.dat", matrix), "not read here");
+    write_config("../c.txt", "../c.dat");
+    ok(study_read(&s, dir, &err) == 0 && study_has_matrix(&s) && resolve(&s, &err) == -1 &&
+           err.code == ERR_CONFIG && strstr(err.text, "/space/hidden") != NULL &&
+           strstr(err.text, "calibrate on a text") != NULL,
+       "an importance matrix says too little for another hidden width");
     write_config("\"depth\": {\"min\": 4}, ", "");
     ok(study_read(&s, dir, &err) == 0 && s.limits.min_layers == 0 && resolve(&s, &err) == 0 &&
            s.limits.min_layers == 4,
@@ -395,9 +402,8 @@ static void test_freeze(void)
            refreeze("\"time\": \"10min\"", "\"time\": \"1h\"", text) == ERR_NONE &&
            study_read_resolved(&back, dir, &err) == 0 && back.time_s == 3600.0 && back.evals == 40,
        "evals and time may change, and the frozen file follows");
-    ok(refreeze("1.5GiB", "none", text) == ERR_NONE &&
-           study_read_resolved(&back, dir, &err) == 0 && back.max_disk == 0 &&
-           refreeze("1.5GiB", "7B", text) == ERR_NONE &&
+    ok(refreeze("1.5GiB", "none", text) == ERR_NONE && study_read_resolved(&back, dir, &err) == 0 &&
+           back.max_disk == 0 && refreeze("1.5GiB", "7B", text) == ERR_NONE &&
            study_read_resolved(&back, dir, &err) == 0 && back.max_disk == 7,
        "so may the bound on the disk");
     ok(same_hash(&back, hash), "the study is still the same");
