@@ -340,7 +340,8 @@ static int find_target(const struct pass *p, const struct making *m, const struc
 {
     size_t n_out = m->old->n_out, n_x = cut->tensor->dims[0];
     float *stand_in = malloc(n_out * m->old->n_in * sizeof *stand_in), *full = NULL;
-    double damping = fmax(p->plan->ridge, obs_damping(m->old->n_in, m->match->zz.n_tokens));
+    double asked = fmax(p->plan->ridge, obs_damping(m->old->n_in, m->match->zz.n_tokens));
+    double damping = asked;
     int status = -1;
 
     if (cut->cols.at != NULL)
@@ -354,6 +355,9 @@ static int find_target(const struct pass *p, const struct making *m, const struc
     if (cut_target(cut, stand_in, err) == 0)
         status = match_solve(m->match, full != NULL ? full : stand_in, stand_in, n_out,
                              p->plan->alpha, &damping, m->target, err);
+    if (status == 0 && damping != asked)
+        log_warn("polish", "tensor %.*s: damping raised from %g to %g",
+                 (int)cut->tensor->name.length, cut->tensor->name.data, asked, damping);
 done:
     free(full);
     free(stand_in);
@@ -568,6 +572,9 @@ int polish_model(struct polished *polished, const struct variant_source *source,
         status = make_unit(&p, l, true, err);
         if (status == 0)
             status = make_unit(&p, l, false, err);
+        if (status == 0)
+            log_info("polish", "layer=%u/%u matrices=%u changed=%u", l + 1, genome->n_layers,
+                     made.n_matrices, made.n_changed);
     }
     if (status == 0) {
         made.stream_error = stream_error(&p);

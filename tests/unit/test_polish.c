@@ -168,6 +168,21 @@ static void check_candidates(void)
     check_nearer(&genome, "units dropped, a zero FFN among them");
 }
 
+/* Columns stand in another order where quantizing comes first. */
+static void check_quantized_first(void)
+{
+    struct variant_source first = bench.source;
+    struct genome genome;
+
+    first.compress_order = COMPRESS_PRUNE_QUANTIZE;
+    source = &first;
+    genome_uniform(&genome, &shape, FORMAT_Q4_0);
+    genome.ffn[0].width = genome.ffn[2].width = 64;
+    genome.attn[1].kv_groups = 1;
+    check_nearer(&genome, "quantized first");
+    source = &bench.source;
+}
+
 /* Biases stay, and so do those that dropped units leave behind. */
 static void check_biased(void)
 {
@@ -224,6 +239,7 @@ int main(void)
     check_identity();
     check_candidates();
     check_biased();
+    check_quantized_first();
     check_stop();
     store_close(store);
     bench_close(&bench);
