@@ -235,7 +235,8 @@ int linalg_eigen(size_t n, double *a, double *values, struct err *err)
             return -1;
         }
     }
-    double *work = malloc(n_work * sizeof *work);
+    /* LAPACK counts its workspace in int: 32,766 rows are the most. */
+    double *work = n_work <= INT_MAX ? malloc(n_work * sizeof *work) : NULL;
     int *whole = malloc((size_t)n_whole * sizeof *whole);
     if (work == NULL || whole == NULL) {
         err_set(err, ERR_MEMORY, "eigenvectors of %d rows: out of memory", size);
