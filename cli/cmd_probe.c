@@ -150,6 +150,7 @@ static int open_file(struct probing *p, const char *path, struct err *err)
         err_set(err, ERR_MEMORY, "probe: out of memory");
     else if (subject_of_file(&p->candidate, path, err) == 0) {
         parent_genome(p->candidate.parent, genome);
+        genome->kv = p->candidate.model->kv = parent_kv_cache(p->candidate.parent);
         p->kv_bytes_per_token =
             account_kv_bytes_per_token(genome, parent_geometry(p->candidate.parent));
         status = 0;

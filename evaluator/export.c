@@ -81,12 +81,12 @@ static int check_plan(const struct plan *plan, enum profile profile, struct err 
     return 0;
 }
 
-/* Stock engines choose the activations by the weights, and so does kerf when it reads a file back;
- * another choice would not be what was measured.  Nor would rows that some engines get wrong. */
+/* Stock engines choose the activations by the weights; another choice would not be what was
+ * measured.  Nor would rows that some engines get wrong. */
 static int check_matrix(const struct weights *w, enum profile profile, const char *where,
                         uint32_t layer, struct err *err)
 {
-    if (w->act != act_format_of(w->format)) {
+    if (profile != PROFILE_NATIVE && w->act != act_format_of(w->format)) {
         err_set(err, ERR_CONFIG,
                 "layer %u: %s weights with %s activations are kerf's alone; stock "
                 "engines use %s",
@@ -286,6 +286,29 @@ static void put_note(struct keys *k, const struct parent *parent, const struct g
     free(text);
 }
 
+/* Activations of each layer that is left, where some are not what a stock engine would take. */
+static void put_activations(struct keys *k, const struct plan *plan, const struct genome *genome)
+{
+    char text[GEOMETRY_MAX_LAYERS * 8 + 1];
+    size_t used = 0;
+    bool own = false;
+
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const struct attn_choice *a = &genome->attn[plan->from[i]];
+        const struct ffn_choice *f = &genome->ffn[plan->from[i]];
+        bool attn = a->kv_groups > 0 && a->act == ACT_FLOAT &&
+                    (format_is_quantized(a->qkv) || format_is_quantized(a->o));
+        bool ffn = f->width > 0 && f->act == ACT_FLOAT &&
+                   (format_is_quantized(f->gate_up) || format_is_quantized(f->down));
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %s", i > 0 ? " " : "",
+                                 act_format_name(attn ? ACT_FLOAT : ACT_Q8),
+                                 act_format_name(ffn ? ACT_FLOAT : ACT_Q8));
+        own = own || attn || ffn;
+    }
+    if (own)
+        put_text(k, "kerf.activations", text);
+}
+
 static int put_keys(struct gguf_writer *writer, const struct plan *plan,
                     const struct parent *parent, const struct model *model,
                     const struct genome *genome, const struct export_note *note, struct err *err)
@@ -302,6 +325,7 @@ static int put_keys(struct gguf_writer *writer, const struct plan *plan,
     put_inherited(&general, parent_gguf(parent));
     put_shape(&k, plan, &model->geometry);
     put_note(&k, parent, genome, note);
+    put_activations(&k, plan, genome);
     return general.status != 0 ? general.status : k.status;
 }
 

@@ -15,10 +15,11 @@
  * The format of the KV cache is no part of a file: it is the engine's to be told
  * (profile_cache_options).  The key kerf.kv_cache says which was measured.
  *
- * A native file is for kerf, and needs to keep none of this but the names and keys.  Biases are
- * F32 tensors blk.N.attn_output.bias and blk.N.ffn_down.bias of d_model values; where a unit was
+ * A native file is for kerf, and needs to keep none of this but the names and keys.  Biases are F32
+ * tensors blk.N.attn_output.bias and blk.N.ffn_down.bias of d_model values; where a unit was
  * dropped and left its mean output behind, the bias stands alone, without a weight and with 0 heads
- * (width 0) in the keys.  No other engine computes those: the layer that is left with nothing but
+ * (width 0) in the keys.  kerf.activations says which units take float activations though they are
+ * quantized (parent.h).  No other engine computes those: the layer that is left with nothing but
  * such biases stays a layer of the file. */
 #ifndef KERF_EXPORT_H
 #define KERF_EXPORT_H

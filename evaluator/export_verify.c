@@ -116,6 +116,18 @@ static int check_left_behind(const struct gguf *gguf, const struct shape *s, str
     return 0;
 }
 
+/* Float activations beside quantized weights: engines would take others. */
+static int check_activations(const struct gguf *gguf, struct err *err)
+{
+    if (gguf_type_of(gguf, "kerf.activations") < 0)
+        return 0;
+    err_set(err, ERR_NO,
+            "%s: this file is for kerf alone: some quantized units take float activations "
+            "(kerf.activations), which no other engine gives them",
+            gguf_path(gguf));
+    return -1;
+}
+
 static int check_layers(const struct gguf *gguf, const struct shape *s, struct err *err)
 {
     if (s->n_heads[0] == 0)
@@ -195,8 +207,9 @@ int export_verify(const char *path, struct err *err)
         return -1;
     int status = -1;
     if (read_shape(gguf, &shape, err) == 0 && check_left_behind(gguf, &shape, err) == 0 &&
-        check_layers(gguf, &shape, err) == 0 && check_head_size(gguf, &shape, err) == 0 &&
-        check_vocabulary(gguf, err) == 0 && check_rows(gguf, err) == 0)
+        check_activations(gguf, err) == 0 && check_layers(gguf, &shape, err) == 0 &&
+        check_head_size(gguf, &shape, err) == 0 && check_vocabulary(gguf, err) == 0 &&
+        check_rows(gguf, err) == 0)
         status = 0;
     gguf_close(gguf);
     if (status != 0)

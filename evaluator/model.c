@@ -6,11 +6,11 @@
 
 #include <stdlib.h>
 
-static struct weights weights_of(const struct gguf_tensor *tensor)
+static struct weights weights_of(const struct gguf_tensor *tensor, enum act_format act)
 {
     return (struct weights){.data = tensor->data,
                             .format = tensor->format,
-                            .act = act_format_of(tensor->format),
+                            .act = genome_matrix_act(act, tensor->format),
                             .n_out = (uint32_t)tensor->dims[1],
                             .n_in = (uint32_t)tensor->dims[0]};
 }
@@ -25,6 +25,7 @@ static const float *bias_of(const struct parent *parent, uint32_t layer, enum te
 static void take_attn(struct attn_unit *unit, const struct parent *parent, uint32_t layer)
 {
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_ATTN_NORM);
+    enum act_format act = parent_act(parent, layer, false);
     uint32_t head_dim = parent_geometry(parent)->head_dim;
 
     unit->bias = bias_of(parent, layer, TENSOR_O_BIAS);
@@ -32,10 +33,10 @@ static void take_attn(struct attn_unit *unit, const struct parent *parent, uint3
         return;
     unit->present = true;
     unit->norm = norm->data;
-    unit->q = weights_of(parent_tensor(parent, layer, TENSOR_Q));
-    unit->k = weights_of(parent_tensor(parent, layer, TENSOR_K));
-    unit->v = weights_of(parent_tensor(parent, layer, TENSOR_V));
-    unit->o = weights_of(parent_tensor(parent, layer, TENSOR_O));
+    unit->q = weights_of(parent_tensor(parent, layer, TENSOR_Q), act);
+    unit->k = weights_of(parent_tensor(parent, layer, TENSOR_K), act);
+    unit->v = weights_of(parent_tensor(parent, layer, TENSOR_V), act);
+    unit->o = weights_of(parent_tensor(parent, layer, TENSOR_O), act);
     unit->n_heads = unit->q.n_out / head_dim;
     unit->n_groups = unit->k.n_out / head_dim;
 }
@@ -43,15 +44,16 @@ static void take_attn(struct attn_unit *unit, const struct parent *parent, uint3
 static void take_ffn(struct ffn_unit *unit, const struct parent *parent, uint32_t layer)
 {
     const struct gguf_tensor *norm = parent_tensor(parent, layer, TENSOR_FFN_NORM);
+    enum act_format act = parent_act(parent, layer, true);
 
     unit->bias = bias_of(parent, layer, TENSOR_DOWN_BIAS);
     if (norm == NULL)
         return;
     unit->present = true;
     unit->norm = norm->data;
-    unit->gate = weights_of(parent_tensor(parent, layer, TENSOR_GATE));
-    unit->up = weights_of(parent_tensor(parent, layer, TENSOR_UP));
-    unit->down = weights_of(parent_tensor(parent, layer, TENSOR_DOWN));
+    unit->gate = weights_of(parent_tensor(parent, layer, TENSOR_GATE), act);
+    unit->up = weights_of(parent_tensor(parent, layer, TENSOR_UP), act);
+    unit->down = weights_of(parent_tensor(parent, layer, TENSOR_DOWN), act);
     unit->width = unit->gate.n_out;
 }
 
@@ -66,8 +68,8 @@ struct model *model_of_parent(const struct parent *parent, struct err *err)
     model->geometry = *parent_geometry(parent);
     model->kv = FORMAT_F16;
     model->n_layers = model->geometry.n_layers;
-    model->embd = weights_of(parent_embd(parent));
-    model->head = weights_of(parent_head(parent));
+    model->embd = weights_of(parent_embd(parent), ACT_Q8);
+    model->head = weights_of(parent_head(parent), ACT_Q8);
     model->out_norm = parent_out_norm(parent)->data;
     for (uint32_t l = 0; l < model->n_layers; l++) {
         take_attn(&model->attn[l], parent, l);

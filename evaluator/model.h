@@ -47,7 +47,8 @@ struct model {
     struct ffn_unit ffn[GEOMETRY_MAX_LAYERS];
 };
 
-/* The model exactly as the file has it: its own formats, activations as act_format_of says.
+/* The model exactly as the file has it: its own formats, activations as act_format_of says, or as a
+ * native file of kerf's says itself (parent_act); KV cache in F16.
  * Yours to free with model_destroy; the parent must stay open. */
 struct model *model_of_parent(const struct parent *parent, struct err *err);
 void model_destroy(struct model *model); /* NULL is fine; frees the struct only */

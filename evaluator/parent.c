@@ -204,7 +204,8 @@ struct parent *parent_open(const char *path, struct err *err)
     /* The end of a long path, so that a message has room for what it says. */
     size_t length = strlen(path), shown = length < 120 ? length : 120;
     parent->path = gguf_path(parent->gguf) + length - shown;
-    if (parent_read_geometry(parent, err) != 0 || find_tensors(parent, err) != 0)
+    if (parent_read_geometry(parent, err) != 0 || find_tensors(parent, err) != 0 ||
+        parent_read_choices(parent, err) != 0)
         goto undo;
     if (geometry_check(&parent->geometry, err) != 0) {
         err_prefix(err, "%s", parent->path);
@@ -291,15 +292,26 @@ void parent_genome(const struct parent *parent, struct genome *genome)
         const struct layer_shape *s = &parent->shape[l];
         if (s->n_groups > 0) {
             enum format qk = finer(t[TENSOR_Q], t[TENSOR_K]), v = t[TENSOR_V]->format;
-            genome->attn[l] = (struct attn_choice){s->n_groups, s->n_heads / s->n_groups,
-                                                   qk > v ? qk : v, t[TENSOR_O]->format, ACT_Q8};
+            genome->attn[l] =
+                (struct attn_choice){s->n_groups, s->n_heads / s->n_groups, qk > v ? qk : v,
+                                     t[TENSOR_O]->format, parent->act[l][0]};
         }
         if (s->width > 0)
             genome->ffn[l] = (struct ffn_choice){s->width, finer(t[TENSOR_GATE], t[TENSOR_UP]),
-                                                 t[TENSOR_DOWN]->format, ACT_Q8};
+                                                 t[TENSOR_DOWN]->format, parent->act[l][1]};
     }
     /* Cannot fail: all widths lie within the geometry, which is their maximum. */
     genome_canonicalize(genome, g, NULL);
+}
+
+enum act_format parent_act(const struct parent *parent, uint32_t layer, bool ffn)
+{
+    return parent->act[layer][ffn];
+}
+
+enum format parent_kv_cache(const struct parent *parent)
+{
+    return parent->kv;
 }
 
 const struct gguf_tensor *parent_tensor(const struct parent *parent, uint32_t layer,

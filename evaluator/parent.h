@@ -67,6 +67,13 @@ bool parent_has_bias(const struct parent *parent);
 /* ERR_CONFIG when the profile has no room for such biases: what is made of this parent would be
  * without them. */
 int parent_check_profile(const struct parent *parent, enum profile profile, struct err *err);
+/* What the quantized matrices of a unit are multiplied with: ACT_Q8, as in stock engines, unless a
+ * native file of kerf's says otherwise in kerf.activations, "a8 a16 a8 a8 ...": attention and FFN
+ * of each layer. */
+enum act_format parent_act(const struct parent *parent, uint32_t layer, bool ffn);
+/* The KV cache that the file was measured with (kerf.kv_cache); F16 where it does not say.  As a
+ * parent it has F16 all the same. */
+enum format parent_kv_cache(const struct parent *parent);
 /* "attn_q.weight" for TENSOR_Q: what follows blk.N. in its name. */
 const char *tensor_role_name(enum tensor_role role);
 

@@ -262,3 +262,59 @@ int parent_read_geometry(struct parent *parent, struct err *err)
         return -1;
     return g->rms_eps != 0 ? 0 : absent(parent, "attention.layer_norm_rms_epsilon", err);
 }
+
+/* --- what is no weight ------------------------------------------------------------------------ */
+
+/* Two words a layer. */
+static int read_activations(struct parent *parent, const struct gguf_text *text, struct err *err)
+{
+    const char *at = text->data, *end = text->data + text->length;
+    uint32_t n_units = 2 * parent->geometry.n_layers, n = 0;
+
+    for (bool known = true; at < end && n < n_units && known; n++) {
+        const char *blank = memchr(at, ' ', (size_t)(end - at));
+        size_t length = (size_t)((blank != NULL ? blank : end) - at);
+        char word[8] = "";
+        if (length < sizeof word)
+            memcpy(word, at, length);
+        parent->act[n / 2][n % 2] = act_format_parse(word, &known);
+        if (!known)
+            break;
+        at += length + (blank != NULL);
+    }
+    if (n == n_units && at == end && text->length > 0 && end[-1] != ' ')
+        return 0;
+    err_set(err, ERR_DATA,
+            "%s: kerf.activations does not say a8 or a16 for each of %u units: the file is damaged",
+            parent->path, n_units);
+    return -1;
+}
+
+static int read_kv_cache(struct parent *parent, const struct gguf_text *text, struct err *err)
+{
+    for (int f = 0; f < N_FORMATS; f++) {
+        const char *name =
+            format_is_cache((enum format)f) ? profile_cache_type((enum format)f) : "";
+        if (strlen(name) != text->length || memcmp(name, text->data, text->length) != 0)
+            continue;
+        parent->kv = format_fallback((enum format)f, parent->geometry.head_dim);
+        return 0;
+    }
+    err_set(err, ERR_DATA, "%s: kerf.kv_cache names no format of a KV cache: the file is damaged",
+            parent->path);
+    return -1;
+}
+
+int parent_read_choices(struct parent *parent, struct err *err)
+{
+    struct gguf_text text;
+
+    parent->kv = FORMAT_F16;
+    for (uint32_t l = 0; l < GEOMETRY_MAX_LAYERS; l++)
+        parent->act[l][0] = parent->act[l][1] = ACT_Q8;
+    int found = gguf_get_text(parent->gguf, "kerf.activations", &text, err);
+    if (found < 0 || (found > 0 && read_activations(parent, &text, err) != 0))
+        return -1;
+    found = gguf_get_text(parent->gguf, "kerf.kv_cache", &text, err);
+    return found < 0 || (found > 0 && read_kv_cache(parent, &text, err) != 0) ? -1 : 0;
+}

@@ -20,6 +20,8 @@ struct parent {
     struct layer_shape shape[GEOMETRY_MAX_LAYERS];
     const struct gguf_tensor *tensor[GEOMETRY_MAX_LAYERS][N_TENSOR_ROLES];
     const struct gguf_tensor *embd, *head, *out_norm;
+    enum act_format act[GEOMETRY_MAX_LAYERS][2]; /* attention, FFN */
+    enum format kv;
     bool hashed;
     struct hash256 hash;
 };
@@ -28,6 +30,9 @@ struct parent {
  * which the tensors tell.  ERR_DATA where a key is missing, damaged, or asks for what kerf does not
  * compute. */
 int parent_read_geometry(struct parent *parent, struct err *err);
+
+/* kerf's own keys about what is no weight: activations and the KV cache. */
+int parent_read_choices(struct parent *parent, struct err *err);
 
 /* The key "ARCH.name".  1 found, 0 absent (and *value as it was), -1 with `err`. */
 int parent_read_number(const struct parent *parent, const char *name, uint32_t *value,

@@ -60,8 +60,8 @@ double op_table_unit_ns(const struct op_table *table, const struct genome *genom
 
 /* Read bandwidth of the working set, bytes per ns, with the table's team. */
 double op_table_read_bandwidth(const struct op_table *table);
-/* Best decode bandwidth share a format reaches over its matmuls (weighted by bytes); NAN unknown.
- */
+/* Decode bandwidth share that a format reaches with one kind of activation, over its matmuls
+ * (weighted by bytes); NAN unknown. */
 double op_table_bandwidth_share(const struct op_table *table, enum format format,
                                 enum act_format act);
 

@@ -34,8 +34,8 @@ struct peer_plan {
     uint32_t n_rounds; /* 1..PEER_ROUNDS_MAX */
 };
 
-/* Fills the results of `files`; `*origin` (may be NULL) has the build and the processor of the
- * last answer, no samples.  bench->limit_s and kv are set here.  -1 when the program itself is at fault
+/* Fills the results of `files`; `*origin` (may be NULL) has the build and the processor of the last
+ * answer, no samples.  bench->limit_s and kv are set here.  -1 when the program itself is at fault
  * (ERR_RESOURCE: gone, hanging, using a GPU), when it refused every file (ERR_RESOURCE with what it
  * said of the first), or ERR_STOPPED. */
 int peer_rounds_run(struct peer_bench *bench, const struct peer_plan *plan, struct peer_file *files,

@@ -98,9 +98,9 @@ void space_basis_of(uint32_t value, uint32_t *width, enum rotation *rotation);
 int space_init(struct space *space, const struct geometry *geometry,
                const struct space_limits *limits, struct err *err);
 
-/* Sensible limits for a geometry: types Q2_K..Q8_0 (or the 32-blocks where rows do not fit),
- * widths down to 1/4, half the KV groups, half the layers; a residual stream of 7/8 where that lies
- * on the grid of 256; every KV cache that the heads fit; under native both kinds of activations. */
+/* Sensible limits for a geometry: types Q2_K..Q8_0 (or the 32-blocks where rows do not fit), widths
+ * down to 1/4, half the KV groups, half the layers; a residual stream of 7/8 where that lies on the
+ * grid of 256; every KV cache that the heads fit; under native both kinds of activations. */
 void space_default_limits(struct space_limits *limits, const struct geometry *geometry,
                           enum profile profile);
 

@@ -2,7 +2,7 @@
  * parent on held-out tokens, for weights as they are and in a format for all units (embedding and
  * head stay), each with every cache and both kinds of activation.  The ratio is to the same weights
  * with a cache in F16 and float activations, on the same tokens, its error clustered by sequence.
- * Queries are scored by prefill.  Quality only: nothing is timed, nothing is random.
+ * Quality only: nothing is timed, nothing is random.
  *
  *   bench_cache MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "space/base/err.h"

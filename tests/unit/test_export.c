@@ -112,8 +112,7 @@ static void check_llama(void)
     ok(text_is(gguf, "kerf.genome", text) && text_is(gguf, "kerf.parent.sha256", hex) &&
            text_is(gguf, "kerf.candidate", note.candidate) &&
            text_is(gguf, "kerf.study", note.study) && text_is(gguf, "kerf.metrics", note.metrics) &&
-           text_is(gguf, "kerf.polish", note.polish) &&
-           text_is(gguf, "kerf.kv_cache", "q8_0") &&
+           text_is(gguf, "kerf.polish", note.polish) && text_is(gguf, "kerf.kv_cache", "q8_0") &&
            gguf_type_of(gguf, "kerf.calibration.sha256") < 0,
        "kerf's keys say where it comes from");
 
@@ -311,7 +310,7 @@ static void check_refusals(void)
 
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.attn[1].act = ACT_FLOAT;
-    check_refused(&genome, PROFILE_NATIVE, "activations", "an activation format of kerf's own");
+    check_refused(&genome, PROFILE_GGUF, "activations", "an activation format of kerf's own");
 
     genome_uniform(&genome, &wide, FORMAT_Q8_0);
     genome.attn[2].kv_groups = genome.attn[2].heads_per_group = 1;
@@ -321,6 +320,39 @@ static void check_refusals(void)
     ok(export_as(&genome, PROFILE_GGUF_HETERO, folder_path(bench.folder, "ok.gguf", path), &err) ==
            0,
        "an IQ4_NL row of one block is not");
+}
+
+/* Activations and KV cache of a file for kerf alone. */
+static void check_choices(void)
+{
+    struct genome genome, again;
+    struct err err = {0};
+    char path[512];
+
+    genome_uniform(&genome, &wide, FORMAT_Q8_0);
+    genome.attn[1].act = genome.ffn[3].act = ACT_FLOAT;
+    genome.ffn[2].width = 0;
+    genome.kv = FORMAT_Q4_0;
+    folder_path(bench.folder, "choices.gguf", path);
+    ok(export_as(&genome, PROFILE_NATIVE, path, &err) == 0,
+       "under native some units may take float activations%s", err.text);
+    struct parent *file = parent_open(path, &err);
+    bench_demand(file != NULL, &err);
+    struct model *model = model_of_parent(file, &err);
+    bench_demand(model != NULL, &err);
+    parent_genome(file, &again);
+    ok(text_is(parent_gguf(file), "kerf.activations", "a8 a8 a16 a8 a8 a8 a8 a16") &&
+           again.attn[1].act == ACT_FLOAT && again.ffn[1].act == ACT_Q8 &&
+           model->attn[1].o.act == ACT_FLOAT && model->attn[0].o.act == ACT_Q8 &&
+           model->ffn[3].gate.act == ACT_FLOAT,
+       "they do so again when the file is read");
+    ok(parent_kv_cache(file) == FORMAT_Q4_0 && model->kv == FORMAT_F16,
+       "it says which KV cache it was measured with, and as a parent has F16");
+    model_destroy(model);
+    parent_close(file);
+    ok(export_verify(path, &err) == -1 && err.code == ERR_NO &&
+           strstr(err.text, "for kerf alone") != NULL,
+       "no other engine computes that (%s)", err.text);
 }
 
 /* A failed export leaves what was there; a folder or a missing one is refused. */
@@ -424,6 +456,7 @@ int main(void)
     check_deci();
     check_native();
     check_refusals();
+    check_choices();
     check_places();
     check_rules();
     store_close(store);

@@ -108,7 +108,9 @@ static void put_keys(struct gguf_writer *w, const struct recipe *r)
     if (r->also_number != NULL && !changes)
         put_number(w, r, r->also_number, r->number);
     if (r->also_text != NULL) {
-        snprintf(key, sizeof key, "%s.%s", r->arch, r->also_text);
+        /* kerf's own keys have its prefix already. */
+        bool own = strncmp(r->also_text, "kerf.", 5) == 0;
+        snprintf(key, sizeof key, "%s%s%s", own ? "" : r->arch, own ? "" : ".", r->also_text);
         gguf_put_text(w, key, r->text, NULL);
     }
 }
@@ -404,6 +406,12 @@ static void check_refusals(void)
         {{.also = "blk.3.attn_norm.weight"}, "tensor blk.3.attn_norm.weight changes"},
         {{.also_number = "expert_count", .number = 8}, "llama.expert_count is in use"},
         {{.also_number = "attention.sliding_window", .number = 99}, "sliding_window is in use"},
+        {{.also_text = "kerf.activations", .text = "a8 a8"}, "a8 or a16 for each of"},
+        {{.also_text = "kerf.activations", .text = "a8 a4 a8 a8 a8 a8"}, "a8 or a16 for each of"},
+        {{.also_text = "kerf.activations", .text = ""}, "a8 or a16 for each of"},
+        {{.also_text = "kerf.activations", .text = "a8 a8 a8 a8 a8 a8 a8 a8 a8 a8 a8 a8 a8 "},
+         "a8 or a16 for each of"},
+        {{.also_text = "kerf.kv_cache", .text = "q5_0"}, "names no format of a KV cache"},
         {{.also_text = "rope.scaling.type", .text = "yarn"}, "llama.rope.scaling.type is in use"},
         {{.also_number = "block_count", .number = 0}, "0 layers, allowed are 1 to 256"},
         {{.also_number = "block_count", .number = 257}, "257 layers, allowed are 1 to 256"},
