@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 static const struct option_row rows[] = {
-    READING_ROWS,
+    {"study", 'C', OPTION_TEXT, "DIR", "study directory", "."},
+    {"output", 'o', OPTION_TEXT, "FORMAT", "table or json", "table"},
     {"tokens", 'n', OPTION_TEXT, "COUNT", "of the calibration text; else all that the study takes",
      NULL},
     {"force", 'f', OPTION_FLAG, NULL, "replace the file if it exists", NULL},
@@ -240,7 +241,8 @@ static int run(const struct command *command, int argc, char **argv)
 const struct command cmd_polish = {
     .name = "polish",
     .summary = "round a candidate's weights once more, for the inputs that they really meet",
-    .usage = "kerf polish [-C DIR] ID OUT.gguf [--tokens COUNT] [--anyway] [--force]",
+    .usage = "kerf polish [-C DIR] ID OUT.gguf [--tokens COUNT] [--anyway] [--force] "
+             "[-o table|json]",
     .example = "kerf polish -C demo @knee small.gguf",
     .rows = rows,
     .min_args = 2,
