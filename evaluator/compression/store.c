@@ -160,11 +160,14 @@ static int entry_keep(struct store *store, const struct variant_source *source,
         int taken = store_room_take(store->room, path, n_bytes, &draft, &full);
         if (taken == 0)
             return 0;
-        if (taken > 0 && store_file_write(&draft, source, key, payload, &entry->variant,
-                                          &entry->map, &full) == 0)
-            return 1;
-        if (taken > 0)
-            store_room_give_back(store->room, n_bytes);
+        if (taken > 0) {
+            if (store_file_write(&draft, source, key, payload, &entry->variant, &entry->map,
+                                 &full) != 0)
+                store_room_drop(store->room, &draft, n_bytes);
+            else if (store_room_settle(store->room, &draft, n_bytes, &full) == 0)
+                return 1;
+            file_map_close(&entry->map);
+        }
         if (full.code != ERR_IO || tries > 0 || !store_room_make(store->room, n_bytes))
             break;
         log_warn("store", "%s; removed what was used least recently and tries again", full.text);

@@ -139,7 +139,8 @@ static int write_all(struct file_draft *draft, const uint8_t *first, const uint8
 {
     errno = 0;
     if (fwrite(first, 1, STORE_PAGE, draft->stream) == STORE_PAGE &&
-        fwrite(payload, 1, n_bytes, draft->stream) == n_bytes && fflush(draft->stream) == 0)
+        fwrite(payload, 1, n_bytes, draft->stream) == n_bytes && fflush(draft->stream) == 0 &&
+        fsync(fileno(draft->stream)) == 0)
         return 0;
     err_set(err, ERR_IO, "cannot write %s: %s", draft->path,
             errno != 0 ? strerror(errno) : "the disk is full or failing");
@@ -162,16 +163,11 @@ int store_file_write(struct file_draft *draft, const struct variant_source *sour
 
     /* Mapped before it has its name: under it, it may be evicted at once. */
     if (write_all(draft, first, payload, variant->n_bytes, err) != 0 ||
-        file_map_open(map, draft->temp, err) != 0) {
-        file_draft_discard(draft);
+        file_map_open(map, draft->temp, err) != 0)
         return -1;
-    }
-    if (adopt(map, source, key, variant) != NULL) {
-        err_set(err, ERR_IO, "%s was written but does not read back the same", draft->path);
-        file_draft_discard(draft);
-    } else if (file_draft_commit(draft, err) == 0) {
+    if (adopt(map, source, key, variant) == NULL)
         return 0;
-    }
+    err_set(err, ERR_IO, "%s was written but does not read back the same", draft->path);
     file_map_close(map);
     return -1;
 }

@@ -24,9 +24,9 @@ int store_file_open(const char *path, const struct variant_source *source,
                     const struct variant_key *key, struct variant *variant, struct file_map *map,
                     struct err *err);
 
-/* Write `payload` into a draft that store_room_take opened, and put it in its place: the draft is
- * gone in any case.  On success `variant`, laid out and with its error, is mapped as above, from
- * the bytes that were read back and found the same.  ERR_IO when the disk is full. */
+/* Write `payload` into a draft that store_room_take opened, and to the disk; the draft stays open,
+ * to be settled or dropped.  On success `variant`, laid out and with its error, is mapped as above,
+ * from the bytes that were read back and found the same.  ERR_IO when the disk is full. */
 int store_file_write(struct file_draft *draft, const struct variant_source *source,
                      const struct variant_key *key, const uint8_t *payload, struct variant *variant,
                      struct file_map *map, struct err *err);

@@ -281,14 +281,36 @@ int store_room_take(struct store_room *room, const char *path, size_t n_bytes,
     return status;
 }
 
-void store_room_give_back(struct store_room *room, size_t n_bytes)
+/* What was taken is not there after all; locked. */
+static void give_back(struct store_room *room, size_t n_bytes)
 {
     uint64_t held;
 
-    if (room->max_bytes == 0 || room_lock(room, NULL) != 0)
-        return;
     if (ledger_read(room, &held) && held >= n_bytes)
         ledger_write(room, held - n_bytes);
+}
+
+int store_room_settle(struct store_room *room, struct file_draft *draft, size_t n_bytes,
+                      struct err *err)
+{
+    bool locked = room->max_bytes > 0 && room_lock(room, NULL) == 0;
+
+    int status = file_draft_commit(draft, err);
+    if (locked && status != 0)
+        give_back(room, n_bytes);
+    if (locked)
+        room_unlock(room);
+    return status;
+}
+
+void store_room_drop(struct store_room *room, struct file_draft *draft, size_t n_bytes)
+{
+    bool locked = room->max_bytes > 0 && room_lock(room, NULL) == 0;
+
+    file_draft_discard(draft);
+    if (!locked)
+        return;
+    give_back(room, n_bytes);
     room_unlock(room);
 }
 

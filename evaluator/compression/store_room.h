@@ -45,8 +45,12 @@ void store_room_close(struct store_room *room); /* NULL is fine */
  * the bound; -1: ERR_IO, ERR_PERMISSION... */
 int store_room_take(struct store_room *room, const char *path, size_t n_bytes,
                     struct file_draft *draft, struct err *err);
-/* The draft was discarded. */
-void store_room_give_back(struct store_room *room, size_t n_bytes);
+/* What is written gets its name (0; -1: ERR_IO, and it is dropped), or is dropped.  Names are given
+ * and drafts removed under the lock: a count of the folder would miss one that changes meanwhile.
+ */
+int store_room_settle(struct store_room *room, struct file_draft *draft, size_t n_bytes,
+                      struct err *err);
+void store_room_drop(struct store_room *room, struct file_draft *draft, size_t n_bytes);
 /* The disk was full although the bound was not reached: remove at least twice `n_bytes` of files,
  * by the same rules.  False where that much could not be found, and without a bound: without leave
  * nothing is removed. */
