@@ -1,9 +1,10 @@
 /* Times the forward pass of a random model: prefill of 512 tokens, decode behind 128 tokens.
  *
- *     bench_forward [threads [format]]      all of Q8_0, Q4_K, BF16 with 1 and 2 threads without
+ *     bench_forward [threads [format [cache]]]
  *
- * Medians of interleaved rounds; nothing is pinned.  Figures mean something on a quiet machine
- * only: the spread (10th and 90th percentile) shows whether it was. */
+ * All of Q8_0, Q4_K, BF16 with 1 and 2 threads without arguments; the KV cache is in F16 unless
+ * said.  Medians of interleaved rounds; nothing is pinned.  Figures mean something on a quiet
+ * machine only: the spread (10th and 90th percentile) shows whether it was. */
 #include "evaluator/forward.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
@@ -52,10 +53,11 @@ static void report(const char *what, double *ns, double scale, const char *unit)
            stats_quantile(ns, ROUNDS, 0.9) / scale, ROUNDS);
 }
 
-static int bench(enum format format, unsigned n_threads)
+static int bench(enum format format, enum format kv, unsigned n_threads)
 {
     struct fixture *fixture = fixture_dense(&geometry, format, 1);
     struct forward_options options = {.n_ctx = PREFILL, .n_batch = PREFILL};
+    fixture->model.kv = kv;
     double all[ROUNDS], last[ROUNDS], decode[ROUNDS];
     int32_t tokens[PREFILL];
     struct err err = {0};
@@ -76,7 +78,8 @@ static int bench(enum format format, unsigned n_threads)
         last[r] = time_prefill(f, tokens, LOGITS_LAST);
         decode[r] = time_decode(f, tokens);
     }
-    printf("%s, %u threads, %s kernels\n", format_name(format), n_threads, kernels_select()->name);
+    printf("%s, cache in %s, %u threads, %s kernels\n", format_name(format), format_name(kv),
+           n_threads, kernels_select()->name);
     report("prefill 512, all logits", all, 1e6, "ms");
     report("prefill 512, last", last, 1e6, "ms");
     report("decode at 128..159", decode, 1e3, "us");
@@ -94,16 +97,17 @@ int main(int argc, char **argv)
     printf("%s\n", geometry_describe(&geometry, text));
     if (argc > 1) {
         enum format format = argc > 2 ? format_parse(argv[2]) : FORMAT_Q8_0;
+        enum format kv = argc > 3 ? format_parse(argv[3]) : FORMAT_F16;
         int n = atoi(argv[1]);
-        if (format == FORMAT_NONE || n < 1 || n > 1024) {
-            fprintf(stderr, "usage: bench_forward [threads [format]]\n");
+        if (format == FORMAT_NONE || kv == FORMAT_NONE || n < 1 || n > 1024) {
+            fprintf(stderr, "usage: bench_forward [threads [format [cache]]]\n");
             return 2;
         }
-        return bench(format, (unsigned)n);
+        return bench(format, kv, (unsigned)n);
     }
     for (unsigned n = 1; n <= 2; n++)
         for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
-            if (bench(formats[i], n) != 0)
+            if (bench(formats[i], FORMAT_F16, n) != 0)
                 return 1;
     return 0;
 }

@@ -87,6 +87,11 @@ static void test_bytes(void)
     genome_canonicalize(&a, &g, NULL);
     ok(account_kv_bytes_per_token(&a, &g) == (7 * 4 + 2) * 2 * 32 * 2,
        "half the groups make half the cache of a layer");
+    a.kv = FORMAT_Q8_0;
+    ok(account_kv_bytes_per_token(&a, &g) == (7 * 4 + 2) * 2 * 34,
+       "in Q8_0 a row of 32 is a block");
+    a.kv = FORMAT_Q4_0;
+    ok(account_kv_bytes_per_token(&a, &g) == (7 * 4 + 2) * 2 * 18, "so it is in Q4_0");
 }
 
 static void test_decode_ops(void)
@@ -112,6 +117,20 @@ static void test_decode_ops(void)
     op = find(n, OP_ATTENTION, 16, 4);
     ok(op != NULL && op->count == 8 && op->context == 64 && op->format == FORMAT_F16,
        "attention is timed at the middle of the generated stretch");
+    ok(account_op_bytes(op, &g) == 65 * 4 * 2 * 64, "and reads every key and value so far");
+    a.kv = FORMAT_Q8_0;
+    a.ffn[2].act = ACT_FLOAT;
+    n = account_ops(&a, &g, &tg, ops);
+    op = find(n, OP_ATTENTION, 16, 4);
+    ok(op != NULL && op->count == 8 && op->format == FORMAT_Q8_0 &&
+           account_op_bytes(op, &g) == 65 * 4 * 2 * 34,
+       "a KV cache in Q8_0 is another operation, with fewer bytes");
+    uint32_t n_float = 0;
+    for (size_t i = 0; i < n; i++)
+        n_float += ops[i].kind == OP_MATMUL && ops[i].act == ACT_FLOAT ? ops[i].count : 0;
+    ok(n == 14 && n_float == 3, "so are the products of a unit with float activations");
+    genome_uniform(&a, &g, FORMAT_Q4_K);
+    n = account_ops(&a, &g, &tg, ops);
     op = find(n, OP_MATMUL, 1536, 256);
     ok(op != NULL && op->count == 1 && op->act == ACT_Q8 && op->format == FORMAT_Q4_K,
        "the head closes the pass");
