@@ -3,6 +3,7 @@
 #include "cli/beginning.h"
 #include "cli/commands.h"
 #include "cli/reading.h"
+#include "cli/stop.h"
 #include "cluster/preparation.h"
 #include "evaluator/compression/calibration_imatrix.h"
 #include "latency_model/stand.h"
@@ -12,13 +13,11 @@
 #include "space/base/log.h"
 #include "space/base/units.h"
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define MAX_THREADS 1024
 
@@ -39,23 +38,6 @@ static const struct option_row rows[] = {
     {"checkpoint", 0, OPTION_TEXT, "TIME", "a kill loses the layer at work and so much before it",
      "10s"},
     {0}};
-
-/* Stop requests so far: one ends the run, three leave at once. */
-static volatile sig_atomic_t n_stops;
-
-static void on_stop(int signal)
-{
-    (void)signal;
-    if (++n_stops >= 3)
-        _exit(75);
-}
-
-static void catch_stops(void)
-{
-    struct sigaction action = {.sa_handler = on_stop};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* What was asked. */
 struct question {
@@ -127,7 +109,7 @@ static int ask(struct question *q, const struct options *options, struct err *er
                            .separator = option_text(options, "separator"),
                            .output = option_text(options, "output"),
                            .imatrix_out = option_text(options, "imatrix-out"),
-                           .options.stop = &n_stops};
+                           .options.stop = stop_requests()};
     if (check_question(q, options, err) != 0 ||
         option_count(options, "tokens", &q->n_tokens, err) != 0 ||
         option_count(options, "sequence", &q->sequence, err) != 0 ||
@@ -376,7 +358,7 @@ static int run(const struct command *command, int argc, char **argv)
         return 0;
     if (go < 0 || ask(&question, &options, &err) != 0 || check_targets(&question, &err) != 0)
         return command_fail(&err);
-    catch_stops();
+    stop_catch();
     if ((question.model != NULL ? calibrate_model(&question, &err)
                                 : calibrate_study(&question, &err)) != 0)
         return command_fail(&err);

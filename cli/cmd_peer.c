@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/draft_folder.h"
 #include "cli/exporter.h"
+#include "cli/stop.h"
 #include "cluster/scratch.h"
 #include "evaluator/kernels/kernels.h"
 #include "latency_model/machine.h"
@@ -12,10 +13,8 @@
 #include "space/base/err.h"
 #include "space/base/log.h"
 #include "space/base/rng.h"
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_MEMBERS 1000
 #define MAX_THREADS 1024
@@ -31,23 +30,6 @@ static const struct option_row rows[] = {
     {"repeat", 'r', OPTION_TEXT, "COUNT", "rounds, in each of which every member runs once", "5"},
     EXPORTER_ROWS,
     {0}};
-
-/* Stop requests so far: one ends the run and cleans up, three leave at once. */
-static volatile sig_atomic_t n_stops;
-
-static void on_stop(int signal)
-{
-    (void)signal;
-    if (++n_stops >= 3)
-        _exit(75);
-}
-
-static void catch_stops(void)
-{
-    struct sigaction action = {.sa_handler = on_stop};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* What one run of the command works on. */
 struct comparison {
@@ -149,7 +131,7 @@ static int export_member(struct comparison *c, struct exporter *exporter, const 
     file->path = c->path[i];
     file->kv = member->genome.kv;
     file->expected_s = expected_s(&c->reading.study, &member->evaluation);
-    if (n_stops > 0) {
+    if (*stop_requests() > 0) {
         err_set(err, ERR_STOPPED, "stopped as asked");
         return -1;
     }
@@ -272,9 +254,9 @@ static int run(const struct command *command, int argc, char **argv)
         return command_fail(&err);
     }
 
-    catch_stops();
+    stop_catch();
     c.bench.n_samples = N_SAMPLES;
-    c.bench.stop = &n_stops;
+    c.bench.stop = stop_requests();
     c.plan = (struct peer_plan){.decode = c.reading.study.decode,
                                 .prefill = c.reading.study.prefill,
                                 .n_rounds = (uint32_t)n_rounds};
