@@ -22,6 +22,21 @@ struct fixture {
     size_t n_blocks;
 };
 
+/* 24 channels, 6 heads of 8 in 3 groups, FFNs of 40: nothing that blocks of 32 divide. */
+__attribute__((unused)) static struct geometry fixture_odd_geometry(uint32_t n_layers)
+{
+    return (struct geometry){.n_layers = n_layers,
+                             .d_model = 24,
+                             .n_heads = 6,
+                             .n_kv_heads = 3,
+                             .head_dim = 8,
+                             .d_ff = 40,
+                             .n_vocab = 270,
+                             .n_ctx = 256,
+                             .rms_eps = 1e-5F,
+                             .rope_base = 10000.0F};
+}
+
 __attribute__((unused)) static void *fixture_keep(struct fixture *f, void *block)
 {
     if (block == NULL || f->n_blocks == FIXTURE_MAX_BLOCKS)

@@ -219,13 +219,7 @@ static void run(const struct parent *parent, struct team *team, float *logits)
 
 static double distance(const float *a, const float *b)
 {
-    double off = 0, all = 0;
-
-    for (uint32_t i = 0; i < small.n_vocab; i++) {
-        off += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        all += (double)a[i] * a[i];
-    }
-    return sqrt(off / all);
+    return bench_distance(small.n_vocab, a, b);
 }
 
 /* A file of a basis whose files are in `folder`. */

@@ -6,16 +6,7 @@
 #include "tests/parent_file.h"
 #include "tests/tap.h"
 
-static const struct geometry small = {.n_layers = 3,
-                                      .d_model = 24,
-                                      .n_heads = 6,
-                                      .n_kv_heads = 3,
-                                      .head_dim = 8,
-                                      .d_ff = 40,
-                                      .n_vocab = 270,
-                                      .n_ctx = 256,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
+static struct geometry small;
 
 enum { N_TOKENS = 500, SEQUENCE = 200 };
 
@@ -301,13 +292,14 @@ static void check_file(const struct calibration *c, const struct parent *parent,
 
 int main(void)
 {
-    struct fixture *fixture = fixture_dense(&small, FORMAT_F32, 5);
     struct heard *heard = calloc(1, sizeof *heard);
     struct rng rng = rng_make(9, 0);
     struct token_set set;
     char path[512];
     struct err err;
 
+    small = fixture_odd_geometry(3);
+    struct fixture *fixture = fixture_dense(&small, FORMAT_F32, 5);
     folder_make(folder);
     parent_file_write(folder_path(folder, "parent.gguf", path), &fixture->model);
     struct parent *parent = parent_open(path, &err);

@@ -8,16 +8,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
-static const struct geometry small = {.n_layers = 4,
-                                      .d_model = 24,
-                                      .n_heads = 6,
-                                      .n_kv_heads = 3,
-                                      .head_dim = 8,
-                                      .d_ff = 40,
-                                      .n_vocab = 270,
-                                      .n_ctx = 256,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
+static struct geometry small;
 
 enum { N_TOKENS = 300, SEQUENCE = 100 };
 
@@ -253,13 +244,14 @@ static void check_bad_weight(struct fixture *fixture, const struct token_set *se
 
 int main(void)
 {
-    struct fixture *fixture = fixture_dense(&small, FORMAT_F32, 5);
     enum calibration_origin origin;
     struct rng rng = rng_make(9, 0);
     struct token_set set;
     char path[512];
     struct err err;
 
+    small = fixture_odd_geometry(4);
+    struct fixture *fixture = fixture_dense(&small, FORMAT_F32, 5);
     counting = *kernels_reference();
     counting.moments = count_moments;
     folder_make(folder);

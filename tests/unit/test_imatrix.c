@@ -9,17 +9,6 @@
 
 #include <math.h>
 
-static const struct geometry small = {.n_layers = 2,
-                                      .d_model = 64,
-                                      .n_heads = 4,
-                                      .n_kv_heads = 2,
-                                      .head_dim = 16,
-                                      .d_ff = 96,
-                                      .n_vocab = 270,
-                                      .n_ctx = 256,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
 /* --- a .dat by hand --------------------------------------------------------------------------- */
 
 static void dat_text(struct gguf_bytes *b, const char *text)
@@ -254,7 +243,7 @@ static void check_round_trip(const struct bench *b)
 
     folder_path(b->folder, "diagonal.bin", path);
     ok(calibration_save(gguf, path, &err) == 0, "it is saved");
-    struct calibration *again = calibration_load(path, &small, &hash, &err);
+    struct calibration *again = calibration_load(path, &bench_tiny, &hash, &err);
     struct hash256 x = calibration_hash(gguf), y = calibration_hash(again),
                    full = calibration_hash(b->calibration), v = calibration_values_hash(gguf),
                    w = calibration_values_hash(again);
@@ -360,7 +349,7 @@ int main(void)
 
     check_dat();
     check_gguf();
-    bench_open(&b, &small, FORMAT_F32, 3);
+    bench_open(&b, &bench_tiny, FORMAT_F32, 3);
     check_round_trip(&b);
     check_fallbacks(&b);
     check_foreign(&b);

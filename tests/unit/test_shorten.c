@@ -101,49 +101,19 @@ static void check_beginnings(void)
     }
 }
 
-static struct model *stitch(const struct variant_source *from, struct store *store,
-                            struct genome *genome)
-{
-    struct err err;
-
-    bench_demand(genome_canonicalize(genome, &wide, &err) == 0, &err);
-    struct model *model = stitch_model(from, store, genome, &err);
-    bench_demand(model != NULL, &err);
-    return model;
-}
-
-static float *logits_of(const struct model *model)
-{
-    struct forward_options options = {.n_ctx = 64, .n_batch = 64};
-    float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
-    struct err err;
-
-    struct forward *forward =
-        forward_create(model, kernels_reference(), bench.team, &options, &err);
-    bench_demand(forward != NULL, &err);
-    bench_demand(forward_tokens(forward, bench.text.tokens, N, LOGITS_ALL, &err) == 0, &err);
-    memcpy(copy, forward_logits(forward), (size_t)N * wide.n_vocab * sizeof *copy);
-    forward_destroy(forward);
-    return copy;
-}
-
 /* How far apart the logits of a genome are between two sources. */
 static double distance(const struct variant_source *a, const struct variant_source *b,
                        struct store *store, struct genome *genome)
 {
-    struct model *one = stitch(a, store, genome), *other = stitch(b, store, genome);
-    float *x = logits_of(one), *y = logits_of(other);
-    double d = 0, n = 0;
+    struct model *one = bench_stitch(a, store, genome), *other = bench_stitch(b, store, genome);
+    float *x = bench_logits(&bench, one, N), *y = bench_logits(&bench, other, N);
+    double d = bench_distance((size_t)N * wide.n_vocab, x, y);
 
-    for (size_t i = 0; i < (size_t)N * wide.n_vocab; i++) {
-        d += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-        n += (double)x[i] * (double)x[i];
-    }
     free(y);
     free(x);
     model_destroy(other);
     model_destroy(one);
-    return sqrt(d / n);
+    return d;
 }
 
 /* What the order of rows and columns must not change: in the parent's own format nothing is

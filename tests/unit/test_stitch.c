@@ -19,49 +19,14 @@ enum { N = 24 };
 static struct bench bench;
 static struct store *store;
 
-static float *logits_of(const struct model *model)
-{
-    struct forward_options options = {.n_ctx = 64, .n_batch = 64};
-    float *copy = malloc((size_t)N * wide.n_vocab * sizeof *copy);
-    struct err err;
-
-    struct forward *forward =
-        forward_create(model, kernels_reference(), bench.team, &options, &err);
-    bench_demand(forward != NULL, &err);
-    bench_demand(forward_tokens(forward, bench.text.tokens, N, LOGITS_ALL, &err) == 0, &err);
-    memcpy(copy, forward_logits(forward), (size_t)N * wide.n_vocab * sizeof *copy);
-    forward_destroy(forward);
-    return copy;
-}
-
-static struct model *stitch(struct genome *genome)
-{
-    struct err err;
-
-    bench_demand(genome_canonicalize(genome, &wide, &err) == 0, &err);
-    struct model *model = stitch_model(&bench.source, store, genome, &err);
-    bench_demand(model != NULL, &err);
-    return model;
-}
-
-static double distance(const float *a, const float *b)
-{
-    double d = 0, n = 0;
-
-    for (size_t i = 0; i < (size_t)N * wide.n_vocab; i++) {
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        n += (double)a[i] * a[i];
-    }
-    return sqrt(d / n);
-}
-
 static void check_identity(void)
 {
     struct genome genome;
 
     parent_genome(bench.parent, &genome);
-    struct model *own = model_of_parent(bench.parent, NULL), *model = stitch(&genome);
-    float *a = logits_of(own), *b = logits_of(model);
+    struct model *own = model_of_parent(bench.parent, NULL),
+                 *model = bench_stitch(&bench.source, store, &genome);
+    float *a = bench_logits(&bench, own, N), *b = bench_logits(&bench, model, N);
     ok(memcmp(a, b, (size_t)N * wide.n_vocab * sizeof *a) == 0,
        "the parent's own genome computes the parent's logits, bit for bit");
     ok(model_weight_bytes(own) == model_weight_bytes(model), "with as many bytes");
@@ -76,16 +41,16 @@ static void check_formats(void)
 {
     static const enum format finer[] = {FORMAT_Q2_K, FORMAT_Q4_K, FORMAT_Q6_K, FORMAT_F16};
     struct model *own = model_of_parent(bench.parent, NULL);
-    float *a = logits_of(own);
+    float *a = bench_logits(&bench, own, N);
     double last = INFINITY;
     bool nearer = true;
 
     for (size_t i = 0; i < 4; i++) {
         struct genome genome;
         genome_uniform(&genome, &wide, finer[i]);
-        struct model *model = stitch(&genome);
-        float *b = logits_of(model);
-        double d = distance(a, b);
+        struct model *model = bench_stitch(&bench.source, store, &genome);
+        float *b = bench_logits(&bench, model, N);
+        double d = bench_distance((size_t)N * wide.n_vocab, a, b);
         nearer = nearer && d < last && model->attn[1].q.format == finer[i] &&
                  model->attn[1].q.act == act_format_of(finer[i]);
         last = d;
@@ -104,10 +69,10 @@ static void check_zero_ffn(void)
 
     genome_uniform(&genome, &wide, FORMAT_BF16);
     genome.ffn[1].width = genome.ffn[3].width = 0;
-    struct model *without = stitch(&genome);
+    struct model *without = bench_stitch(&bench.source, store, &genome);
     genome.zero_ffn = 32;
-    struct model *with = stitch(&genome);
-    float *a = logits_of(without), *b = logits_of(with);
+    struct model *with = bench_stitch(&bench.source, store, &genome);
+    float *a = bench_logits(&bench, without, N), *b = bench_logits(&bench, with, N);
     ok(!without->ffn[1].present && with->ffn[1].present && with->ffn[1].width == 32 &&
            with->ffn[1].down.n_in == 32 && with->ffn[1].gate.format == FORMAT_F16,
        "where the genome says so a dropped FFN is a zero one of 32 columns");
@@ -133,7 +98,7 @@ static void check_narrow(void)
     genome.attn[1].kv_groups = 0;
     genome.ffn[2].width = 0;
     genome.attn[3].kv_groups = genome.ffn[3].width = 0;
-    struct model *model = stitch(&genome);
+    struct model *model = bench_stitch(&bench.source, store, &genome);
     ok(model->attn[0].n_heads == 3 && model->attn[0].n_groups == 3 && model->ffn[0].width == 100 &&
            !model->attn[1].present && model->ffn[1].present && model->attn[2].present &&
            !model->ffn[2].present && !model->attn[3].present && !model->ffn[3].present,

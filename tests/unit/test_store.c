@@ -12,17 +12,6 @@
 #include <sys/wait.h>
 #include <utime.h>
 
-static const struct geometry small = {.n_layers = 2,
-                                      .d_model = 64,
-                                      .n_heads = 4,
-                                      .n_kv_heads = 2,
-                                      .head_dim = 32,
-                                      .d_ff = 256,
-                                      .n_vocab = 270,
-                                      .n_ctx = 128,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
 static const struct variant_key some_key = {PART_DOWN, 1, 96, 0, FORMAT_Q5_0};
 static struct bench bench;
 
@@ -271,7 +260,7 @@ static void check_refusals(void)
 int main(void)
 {
     log_setup(LOG_ERROR, -1);
-    bench_open(&bench, &small, FORMAT_F32, 31);
+    bench_open(&bench, &bench_small, FORMAT_F32, 31);
     check_life();
     check_many();
     check_damage();

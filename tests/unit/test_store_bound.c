@@ -17,17 +17,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static const struct geometry small = {.n_layers = 2,
-                                      .d_model = 64,
-                                      .n_heads = 4,
-                                      .n_kv_heads = 2,
-                                      .head_dim = 32,
-                                      .d_ff = 256,
-                                      .n_vocab = 270,
-                                      .n_ctx = 128,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
 /* Variants of one size, told apart by layer, part and format. */
 enum { N_KEYS = 16, KEPT = 64, FILE_BYTES = 512 + 64 * KEPT * 2 };
 
@@ -434,7 +423,7 @@ static void check_threads(void)
 int main(void)
 {
     log_setup(LOG_ERROR, -1);
-    bench_open(&bench, &small, FORMAT_F32, 31);
+    bench_open(&bench, &bench_small, FORMAT_F32, 31);
     for (unsigned i = 0; i < N_KEYS; i++) {
         struct variant_key key = key_of(i);
         struct variant_source source = source_of(i);

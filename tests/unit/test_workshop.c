@@ -5,17 +5,6 @@
 #include "tests/compression_fixture.h"
 #include "tests/tap.h"
 
-static const struct geometry small = {.n_layers = 2,
-                                      .d_model = 64,
-                                      .n_heads = 4,
-                                      .n_kv_heads = 2,
-                                      .head_dim = 32,
-                                      .d_ff = 256,
-                                      .n_vocab = 270,
-                                      .n_ctx = 128,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
 static char model[512], calibration[512], order[512], store[512];
 
 /* Open, build one narrow variant, close: its name and a sum of its bytes. */
@@ -44,7 +33,7 @@ int main(void)
     size_t n_bytes;
 
     log_setup(LOG_ERROR, -1);
-    bench_open(&b, &small, FORMAT_F32, 31);
+    bench_open(&b, &bench_small, FORMAT_F32, 31);
     struct hash256 hash = parent_hash(b.parent);
     folder_path(b.folder, "parent.gguf", model);
     folder_path(b.folder, "calibration", calibration);
