@@ -12,6 +12,7 @@
 #include "evaluator/quality/quality.h"
 #include "space/base/err.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_variants.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +24,7 @@
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source own;
-    struct store *store;
+    struct bench_variants v;
 };
 
 /* A parent in another basis, from files of its own, with a store of its own: the name of a variant
@@ -33,15 +32,12 @@ struct bench {
 struct turned {
     struct parent *parent;
     struct calibration *calibration;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
 };
 
 static void turned_close(struct turned *t)
 {
-    store_close(t->store);
-    keep_order_fini(&t->order);
+    bench_variants_close(&t->v);
     calibration_destroy(t->calibration);
     parent_close(t->parent);
 }
@@ -66,18 +62,16 @@ static int turned_open(struct turned *t, struct bench *b, uint32_t hidden, enum 
         return -1;
     snprintf(path, sizeof path, "%s/" BASIS_CALIBRATION_NAME, folder);
     t->calibration = calibration_load(path, parent_geometry(t->parent), &identity, err);
-    if (t->calibration == NULL || keep_order_init(&t->order, t->parent, t->calibration, err) != 0)
-        return -1;
-    variant_source_init(&t->source, t->parent, t->calibration, &t->order);
-    t->store = store_open(folder, err);
-    return t->store != NULL ? 0 : -1;
+    return t->calibration != NULL
+               ? bench_variants_open(&t->v, t->parent, t->calibration, folder, err)
+               : -1;
 }
 
-static int measure(struct bench *b, const struct variant_source *source, struct store *store,
-                   const struct genome *genome, const char *what, const char *how, struct err *err)
+static int measure(struct bench *b, const struct bench_variants *v, const struct genome *genome,
+                   const char *what, const char *how, struct err *err)
 {
     struct quality q;
-    struct model *model = stitch_model(source, store, genome, err);
+    struct model *model = stitch_model(&v->source, v->store, genome, err);
 
     if (model == NULL)
         return -1;
@@ -128,7 +122,7 @@ static int bench_width(struct bench *b, struct genome *genome, uint32_t hidden,
                  format_name(formats[f]));
         status = dense(b, genome, formats[f], ends, hidden, rotation, err);
         if (status == 0)
-            status = measure(b, &t.source, t.store, genome, what, how_of(rotation, projects), err);
+            status = measure(b, &t.v, genome, what, how_of(rotation, projects), err);
     }
     turned_close(&t);
     return status;
@@ -163,16 +157,16 @@ static int bench_rotation(struct bench *b, struct genome *genome, struct err *er
     if (status == 0)
         status = dense(b, genome, FORMAT_F16, FORMAT_F16, 0, ROTATION_HADAMARD, err);
     if (status == 0)
-        status = measure(b, &t.source, t.store, genome, "F16, ends too", "hadamard", err);
+        status = measure(b, &t.v, genome, "F16, ends too", "hadamard", err);
     for (size_t f = 0; f < sizeof formats / sizeof formats[0] && status == 0; f++) {
         const char *name = format_name(formats[f]);
         status = dense(b, genome, formats[f], FORMAT_Q8_0, 0, ROTATION_NONE, err);
         if (status == 0)
-            status = measure(b, &b->own, b->store, genome, name, "own", err);
+            status = measure(b, &b->v, genome, name, "own", err);
         if (status == 0)
             status = dense(b, genome, formats[f], FORMAT_Q8_0, 0, ROTATION_HADAMARD, err);
         if (status == 0)
-            status = measure(b, &t.source, t.store, genome, name, "hadamard", err);
+            status = measure(b, &t.v, genome, name, "hadamard", err);
     }
     turned_close(&t);
     return status;
@@ -189,21 +183,13 @@ int main(int argc, char **argv)
                 "usage: bench_basis MODEL.gguf CALIBRATION HELDOUT [TOKENS [hidden|rotation]]\n");
         return 2;
     }
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
+
+    bench_model_plan_read(&plan, argc, argv);
     int status = bench_model_open(&b->m, &plan, &err);
     if (status == 0)
-        status = keep_order_init(&b->order, b->m.parent, b->m.calibration, &err);
-    if (status == 0) {
-        variant_source_init(&b->own, b->m.parent, b->m.calibration, &b->order);
-        b->store = store_open(b->m.folder, &err);
-        status = b->store != NULL ? 0 : -1;
-    }
+        status = bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, &err);
     const char *part = argc > 5 ? argv[5] : "";
     if (status == 0 && strcmp(part, "rotation") != 0)
         status = bench_hidden(b, genome, &err);
@@ -211,8 +197,7 @@ int main(int argc, char **argv)
         status = bench_rotation(b, genome, &err);
     if (status != 0)
         fprintf(stderr, "bench_basis: %s\n", err.text);
-    store_close(b->store);
-    keep_order_fini(&b->order);
+    bench_variants_close(&b->v);
     bench_model_close(&b->m);
     free(genome);
     free(b);

@@ -9,6 +9,7 @@
  *
  *   bench_bias MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
 #include <math.h>
@@ -21,29 +22,20 @@
 
 struct bench {
     struct bench_model m;
-    struct keep_order order[2]; /* without, with */
-    struct variant_source source[2];
-    struct store *store;
+    struct bench_variants v[2]; /* without, with */
 };
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
+    bench_model_plan_read(&plan, argc, argv);
     if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order[0], b->m.parent, b->m.calibration, err) != 0 ||
-        keep_order_init_centred(&b->order[1], b->m.parent, b->m.calibration, err) != 0)
+        bench_variants_open(&b->v[0], b->m.parent, b->m.calibration, b->m.folder, err) != 0 ||
+        keep_order_init_centred(&b->v[1].order, b->m.parent, b->m.calibration, err) != 0)
         return -1;
-    for (int with = 0; with < 2; with++)
-        variant_source_init(&b->source[with], b->m.parent, b->m.calibration, &b->order[with]);
-    b->store = store_open(b->m.folder, err);
-    return b->store != NULL ? 0 : -1;
+    return bench_variants_open_ordered(&b->v[1], b->m.parent, b->m.calibration, b->m.folder, err);
 }
 
 /* One row: the genome without biases, and with them. */
@@ -55,8 +47,8 @@ static int bench_genome(struct bench *b, const char *what, struct genome *genome
     for (int with = 0; with < 2; with++) {
         genome->bias = with;
         if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0 ||
-            divergence_of_genome(&b->m, &b->source[with], b->store, genome, DIVERGENCE_ALL,
-                                 &d[with], err) != 0)
+            divergence_of_genome(&b->m, &b->v[with].source, b->v[with].store, genome,
+                                 DIVERGENCE_ALL, &d[with], err) != 0)
             return -1;
     }
     *ratio = divergence_ratio(&d[1], &d[0]);
@@ -163,9 +155,8 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    store_close(b->store);
-    keep_order_fini(&b->order[0]);
-    keep_order_fini(&b->order[1]);
+    bench_variants_close(&b->v[0]);
+    bench_variants_close(&b->v[1]);
     bench_model_close(&b->m);
 }
 

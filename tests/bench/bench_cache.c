@@ -6,6 +6,7 @@
  *
  *   bench_cache MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
 #include <stdio.h>
@@ -17,27 +18,18 @@
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
 };
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
-    if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
-        return -1;
-    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, err);
-    return b->store != NULL ? 0 : -1;
+    bench_model_plan_read(&plan, argc, argv);
+    return bench_model_open(&b->m, &plan, err) == 0
+               ? bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err)
+               : -1;
 }
 
 /* The parent with its units in `format`, or as it is (FORMAT_NONE). */
@@ -71,7 +63,7 @@ static int bench_weights(struct bench *b, enum format format, struct genome *gen
     for (int act = ACT_FLOAT; act < n_acts; act++) {
         for (size_t k = 0; k < sizeof caches / sizeof caches[0]; k++) {
             if (set_genome(b, format, caches[k], (enum act_format)act, genome, err) != 0 ||
-                divergence_of_genome(&b->m, &b->source, b->store, genome, DIVERGENCE_ALL, &d,
+                divergence_of_genome(&b->m, &b->v.source, b->v.store, genome, DIVERGENCE_ALL, &d,
                                      err) != 0)
                 return -1;
             if (act == ACT_FLOAT && k == 0)
@@ -118,8 +110,7 @@ int main(int argc, char **argv)
     int status = open_all(bench, argc, argv, &err) == 0 && bench_all(bench, &err) == 0 ? 0 : 1;
     if (status != 0)
         fprintf(stderr, "bench_cache: %s\n", err.text);
-    store_close(bench->store);
-    keep_order_fini(&bench->order);
+    bench_variants_close(&bench->v);
     bench_model_close(&bench->m);
     free(bench);
     return status;

@@ -12,6 +12,7 @@
  *   bench_compress MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "evaluator/compression/obs.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 #include "tests/bench/magnitude.h"
 
@@ -26,9 +27,7 @@
 /* One way to narrow. */
 struct method {
     const char *name;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
 };
 
 enum { METHOD_OBS, METHOD_CUT, METHOD_IMPORTANCE, METHOD_MAGNITUDE, N_METHODS };
@@ -40,7 +39,7 @@ struct bench {
 
 static int make_order(struct bench *b, int m, struct err *err)
 {
-    struct keep_order *order = &b->method[m].order;
+    struct keep_order *order = &b->method[m].v.order;
 
     if (m == METHOD_IMPORTANCE || m == METHOD_MAGNITUDE) {
         if (keep_order_init_plain(order, b->m.parent, b->m.calibration, err) != 0)
@@ -60,12 +59,10 @@ static int open_methods(struct bench *b, struct err *err)
 
     for (int m = 0; m < N_METHODS; m++) {
         struct method *method = &b->method[m];
-        if (make_order(b, m, err) != 0)
-            return -1;
         method->name = names[m];
-        variant_source_init(&method->source, b->m.parent, b->m.calibration, &method->order);
-        method->store = store_open(b->m.folder, err);
-        if (method->store == NULL)
+        if (make_order(b, m, err) != 0 ||
+            bench_variants_open_ordered(&method->v, b->m.parent, b->m.calibration, b->m.folder,
+                                        err) != 0)
             return -1;
     }
     return 0;
@@ -73,13 +70,10 @@ static int open_methods(struct bench *b, struct err *err)
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
+
+    bench_model_plan_read(&plan, argc, argv);
     return bench_model_open(&b->m, &plan, err) == 0 ? open_methods(b, err) : -1;
 }
 
@@ -94,7 +88,7 @@ static int mean_error(const struct method *method, const struct genome *genome, 
         if (attn)
             key = (struct variant_key){PART_O, l, genome->attn[l].kv_groups,
                                        genome->attn[l].heads_per_group, genome->attn[l].o};
-        if (store_get(method->store, &method->source, &key, &v, err) != 0)
+        if (store_get(method->v.store, &method->v.source, &key, &v, err) != 0)
             return -1;
         *mean += v.error / genome->n_layers;
     }
@@ -111,7 +105,7 @@ static int bench_genome(struct bench *b, const char *what, struct genome *genome
         return -1;
     for (int m = 0; m < N_METHODS; m++) {
         double layer;
-        if (divergence_of_genome(&b->m, &b->method[m].source, b->method[m].store, genome,
+        if (divergence_of_genome(&b->m, &b->method[m].v.source, b->method[m].v.store, genome,
                                  DIVERGENCE_ALL, &d, err) != 0 ||
             mean_error(&b->method[m], genome, attn, &layer, err) != 0)
             return -1;
@@ -184,10 +178,8 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    for (int m = 0; m < N_METHODS; m++) {
-        store_close(b->method[m].store);
-        keep_order_fini(&b->method[m].order);
-    }
+    for (int m = 0; m < N_METHODS; m++)
+        bench_variants_close(&b->method[m].v);
     bench_model_close(&b->m);
 }
 

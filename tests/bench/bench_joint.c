@@ -18,6 +18,7 @@
 #include "evaluator/compression/stitch.h"
 #include "space/account.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
 #include <math.h>
@@ -53,9 +54,7 @@ struct mix {
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
     struct genome own, genome;
     double alone[N_CHOICES][N_FORMATS]; /* divergence of one part in one format */
     double narrow[N_WIDTHS];            /* of one width */
@@ -63,25 +62,20 @@ struct bench {
 
 static int open_all(struct bench *b, char **argv, struct err *err)
 {
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = CALIBRATION_TOKENS,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
+    bench_model_plan_read(&plan, 4, argv);
     if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
+        bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err) != 0)
         return -1;
-    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, err);
     parent_genome(b->m.parent, &b->own);
     if (b->m.heldout.n_sequences <= PICK_SEQUENCES) {
         err_set(err, ERR_DATA, "%s: too short, more than %d sequences are needed", argv[3],
                 PICK_SEQUENCES);
         return -1;
     }
-    return b->store != NULL ? 0 : -1;
+    return 0;
 }
 
 /* --- mixes ------------------------------------------------------------------------------------ */
@@ -134,7 +128,7 @@ static int measure(struct bench *b, const struct mix *mix, bool pick, struct div
 
     if (make_genome(b, mix, err) != 0)
         return -1;
-    if (divergence_of_genome(&b->m, &b->source, b->store, &b->genome,
+    if (divergence_of_genome(&b->m, &b->v.source, b->v.store, &b->genome,
                              pick ? b->m.heldout.begin[PICK_SEQUENCES] : DIVERGENCE_ALL, d,
                              err) != 0)
         return -1;
@@ -341,8 +335,7 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    store_close(b->store);
-    keep_order_fini(&b->order);
+    bench_variants_close(&b->v);
     bench_model_close(&b->m);
 }
 

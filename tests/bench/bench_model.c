@@ -7,6 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+void bench_model_plan_read(struct bench_model_plan *plan, int argc, char **argv)
+{
+    plan->model = argv[1];
+    plan->calibration = argv[2];
+    plan->heldout = argv[3];
+    if (argc > 4)
+        plan->n_calibration = (uint32_t)strtoull(argv[4], NULL, 10);
+}
+
 int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan, struct err *err)
 {
     struct forward_options options = {.n_ctx = 512, .n_batch = 512};

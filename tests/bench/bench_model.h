@@ -27,6 +27,9 @@ struct bench_model_plan {
     unsigned n_threads;
 };
 
+/* Takes the paths, and the calibration tokens where they are said, from the arguments of a program:
+ * argv[] is {program, MODEL, CALIBRATION, HELDOUT [, CALIBRATION_TOKENS]}, of which argc >= 4. */
+void bench_model_plan_read(struct bench_model_plan *plan, int argc, char **argv);
 /* 0, or -1 with `err`; bench_model_close in both cases. */
 int bench_model_open(struct bench_model *bench, const struct bench_model_plan *plan,
                      struct err *err);

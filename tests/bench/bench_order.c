@@ -9,6 +9,7 @@
 #include "evaluator/compression/stitch.h"
 #include "space/base/err.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
 #include <stdio.h>
@@ -20,30 +21,24 @@
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source source[N_COMPRESS_ORDERS];
-    struct store *store;
+    struct bench_variants v;
+    struct variant_source source[N_COMPRESS_ORDERS]; /* v.source in each order */
 };
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
+    bench_model_plan_read(&plan, argc, argv);
     if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
+        bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err) != 0)
         return -1;
     for (int o = 0; o < N_COMPRESS_ORDERS; o++) {
-        variant_source_init(&b->source[o], b->m.parent, b->m.calibration, &b->order);
+        b->source[o] = b->v.source;
         b->source[o].compress_order = (enum compress_order)o;
     }
-    b->store = store_open(b->m.folder, err);
-    return b->store != NULL ? 0 : -1;
+    return 0;
 }
 
 static int bench_one(struct bench *b, uint32_t width, enum format format, struct genome *genome,
@@ -60,7 +55,7 @@ static int bench_one(struct bench *b, uint32_t width, enum format format, struct
     if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
     for (int o = 0; o < N_COMPRESS_ORDERS; o++)
-        if (divergence_of_genome(&b->m, &b->source[o], b->store, genome, DIVERGENCE_ALL, &d[o],
+        if (divergence_of_genome(&b->m, &b->source[o], b->v.store, genome, DIVERGENCE_ALL, &d[o],
                                  err) != 0)
             return -1;
     struct ratio ratio = divergence_ratio(&d[COMPRESS_QUANTIZE_PRUNE], &d[COMPRESS_PRUNE_QUANTIZE]);
@@ -99,8 +94,7 @@ int main(int argc, char **argv)
     int status = open_all(bench, argc, argv, &err) == 0 && bench_all(bench, &err) == 0 ? 0 : 1;
     if (status != 0)
         fprintf(stderr, "bench_order: %s\n", err.text);
-    store_close(bench->store);
-    keep_order_fini(&bench->order);
+    bench_variants_close(&bench->v);
     bench_model_close(&bench->m);
     free(bench);
     return status;

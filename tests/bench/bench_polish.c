@@ -9,6 +9,7 @@
 #include "evaluator/compression/polish.h"
 #include "evaluator/compression/stitch.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
 #include <stdio.h>
@@ -22,9 +23,7 @@
 struct bench {
     struct bench_model m;
     struct token_set text;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
     struct polish_plan plan[16];
     int n_plans;
 };
@@ -38,14 +37,10 @@ struct point {
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    uint64_t n_tokens = argc > 4 ? strtoull(argv[4], NULL, 10) : CALIBRATION_TOKENS;
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = (uint32_t)n_tokens,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
+    bench_model_plan_read(&plan, argc, argv);
     b->plan[0] =
         (struct polish_plan){.alpha = POLISH_ALPHA, .drift = POLISH_DRIFT, .ridge = POLISH_RIDGE};
     b->n_plans = 1;
@@ -58,13 +53,10 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
         }
     }
     if (bench_model_open(&b->m, &plan, err) != 0 ||
-        token_set_read(&b->text, b->m.tokenizer, plan.calibration, "", 512, n_tokens, 2, err) !=
-            0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
+        token_set_read(&b->text, b->m.tokenizer, plan.calibration, "", 512, plan.n_calibration, 2,
+                       err) != 0)
         return -1;
-    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, err);
-    return b->store != NULL ? 0 : -1;
+    return bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err);
 }
 
 static void point_genome(const struct bench *b, const struct point *point, struct genome *genome)
@@ -91,8 +83,8 @@ static int bench_plan(struct bench *b, const char *what, const struct genome *ge
     struct polished polished;
     struct divergence after;
 
-    if (polish_model(&polished, &b->source, genome, model, b->m.kernels, b->m.team, &b->text, plan,
-                     err) != 0)
+    if (polish_model(&polished, &b->v.source, genome, model, b->m.kernels, b->m.team, &b->text,
+                     plan, err) != 0)
         return -1;
     int status = divergence_measure(&b->m, polished.model, DIVERGENCE_ALL, &after, err);
     if (status == 0) {
@@ -124,10 +116,10 @@ static int bench_point(struct bench *b, const struct point *point, struct err *e
              point->heads_per_group > 0 ? point->heads_per_group : g->n_heads / g->n_kv_heads,
              point->dropped);
     if (genome_canonicalize(genome, g, err) == 0)
-        status =
-            divergence_of_genome(&b->m, &b->source, b->store, genome, DIVERGENCE_ALL, &before, err);
+        status = divergence_of_genome(&b->m, &b->v.source, b->v.store, genome, DIVERGENCE_ALL,
+                                      &before, err);
     if (status == 0)
-        model = stitch_model(&b->source, b->store, genome, err);
+        model = stitch_model(&b->v.source, b->v.store, genome, err);
     if (model == NULL)
         status = -1;
     for (int i = 0; i < b->n_plans && status == 0; i++)
@@ -161,8 +153,7 @@ static int bench_all(struct bench *b, const char *wanted, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    store_close(b->store);
-    keep_order_fini(&b->order);
+    bench_variants_close(&b->v);
     token_set_fini(&b->text);
     bench_model_close(&b->m);
 }

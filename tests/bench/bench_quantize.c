@@ -11,6 +11,7 @@
  *
  * All quantized formats when none is named. */
 #include "space/base/err.h"
+#include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 #include "tests/bench/rounding.h"
 
@@ -31,28 +32,21 @@ static const char *const scope_names[N_SCOPES] = {"layers, a16", "layers, a8", "
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
     bool wanted[N_FORMATS];
 };
 
-static int open_all(struct bench *b, const char **argv, const char *separator, struct err *err)
+static int open_all(struct bench *b, char **argv, const char *separator, struct err *err)
 {
-    struct bench_model_plan plan = {.model = argv[0],
-                                    .calibration = argv[1],
-                                    .heldout = argv[2],
-                                    .separator = separator,
+    struct bench_model_plan plan = {.separator = separator,
                                     .n_calibration = CALIBRATION_TOKENS,
                                     .n_quality = QUALITY_TOKENS,
                                     .n_threads = THREADS};
 
-    if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
-        return -1;
-    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, err);
-    return b->store != NULL ? 0 : -1;
+    bench_model_plan_read(&plan, 4, argv);
+    return bench_model_open(&b->m, &plan, err) == 0
+               ? bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err)
+               : -1;
 }
 
 /* kerf's own. */
@@ -76,7 +70,8 @@ static int measure_kerf(struct bench *b, enum format format, enum scope scope, s
         genome->head = own->head;
     }
     if (genome_canonicalize(genome, g, err) == 0)
-        status = divergence_of_genome(&b->m, &b->source, b->store, genome, DIVERGENCE_ALL, d, err);
+        status =
+            divergence_of_genome(&b->m, &b->v.source, b->v.store, genome, DIVERGENCE_ALL, d, err);
 done:
     free(genome);
     free(own);
@@ -139,13 +134,12 @@ static int bench_all(struct bench *b, struct err *err)
 
 static void close_all(struct bench *b)
 {
-    store_close(b->store);
-    keep_order_fini(&b->order);
+    bench_variants_close(&b->v);
     bench_model_close(&b->m);
 }
 
 /* Formats from argv[first] on. */
-static int parse_formats(struct bench *b, int argc, const char **argv, int first)
+static int parse_formats(struct bench *b, int argc, char **argv, int first)
 {
     for (int f = 0; f < N_FORMATS; f++)
         b->wanted[f] = first == argc && format_is_quantized((enum format)f);
@@ -158,7 +152,7 @@ static int parse_formats(struct bench *b, int argc, const char **argv, int first
     return 0;
 }
 
-int main(int argc, const char **argv)
+int main(int argc, char **argv)
 {
     struct bench *bench = calloc(1, sizeof *bench);
     struct err err = {0};
@@ -170,10 +164,10 @@ int main(int argc, const char **argv)
         free(bench);
         return 2;
     }
-    int status = open_all(bench, argv + 1, separated ? argv[5] : NULL, &err) == 0 &&
-                         bench_all(bench, &err) == 0
-                     ? 0
-                     : 1;
+    int status =
+        open_all(bench, argv, separated ? argv[5] : NULL, &err) == 0 && bench_all(bench, &err) == 0
+            ? 0
+            : 1;
     if (status != 0)
         fprintf(stderr, "bench_quantize: %s\n", err.text);
     close_all(bench);

@@ -8,6 +8,7 @@
 #include "space/base/err.h"
 #include "space/space.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_variants.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,27 +23,19 @@
 
 struct bench {
     struct bench_model m;
-    struct keep_order order;
-    struct variant_source source;
-    struct store *store;
+    struct bench_variants v;
     struct task *task[MAX_TASKS];
     int n_tasks;
 };
 
 static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    struct bench_model_plan plan = {.model = argv[1],
-                                    .calibration = argv[2],
-                                    .heldout = argv[3],
-                                    .n_calibration = CALIBRATION_TOKENS,
-                                    .n_quality = QUALITY_TOKENS,
-                                    .n_threads = THREADS};
+    struct bench_model_plan plan = {
+        .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
+
+    bench_model_plan_read(&plan, 4, argv);
     if (bench_model_open(&b->m, &plan, err) != 0 ||
-        keep_order_init(&b->order, b->m.parent, b->m.calibration, err) != 0)
-        return -1;
-    variant_source_init(&b->source, b->m.parent, b->m.calibration, &b->order);
-    b->store = store_open(b->m.folder, err);
-    if (b->store == NULL)
+        bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err) != 0)
         return -1;
     for (int i = 4; i < argc && b->n_tasks < MAX_TASKS; i++) {
         b->task[b->n_tasks] = task_read(argv[i], b->m.tokenizer, TASK_ITEMS, err);
@@ -83,7 +76,7 @@ static int bench_genome(struct bench *b, const char *name, struct genome *genome
 {
     if (genome_canonicalize(genome, parent_geometry(b->m.parent), err) != 0)
         return -1;
-    struct model *model = stitch_model(&b->source, b->store, genome, err);
+    struct model *model = stitch_model(&b->v.source, b->v.store, genome, err);
     int status = model != NULL ? print_row(b, name, model, genome, err) : -1;
     forward_set_model(b->m.forward, b->m.model);
     model_destroy(model);
@@ -158,8 +151,7 @@ static void close_all(struct bench *b)
 {
     for (int i = 0; i < b->n_tasks; i++)
         task_destroy(b->task[i]);
-    store_close(b->store);
-    keep_order_fini(&b->order);
+    bench_variants_close(&b->v);
     bench_model_close(&b->m);
 }
 
