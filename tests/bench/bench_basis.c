@@ -12,6 +12,7 @@
 #include "evaluator/quality/quality.h"
 #include "space/base/err.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_program.h"
 #include "tests/bench/bench_variants.h"
 
 #include <stdio.h>
@@ -25,6 +26,7 @@
 struct bench {
     struct bench_model m;
     struct bench_variants v;
+    const char *part; /* hidden, rotation, or empty: both */
 };
 
 /* A parent in another basis, from files of its own, with a store of its own: the name of a variant
@@ -172,34 +174,47 @@ static int bench_rotation(struct bench *b, struct genome *genome, struct err *er
     return status;
 }
 
-int main(int argc, char **argv)
+static int open_all(struct bench *b, int argc, char **argv, struct err *err)
 {
-    struct bench *b = calloc(1, sizeof *b);
-    struct genome *genome = malloc(sizeof *genome);
-    struct err err = {0};
-
-    if (argc < 4 || b == NULL || genome == NULL) {
-        fprintf(stderr,
-                "usage: bench_basis MODEL.gguf CALIBRATION HELDOUT [TOKENS [hidden|rotation]]\n");
-        return 2;
-    }
     struct bench_model_plan plan = {
         .n_calibration = CALIBRATION_TOKENS, .n_quality = QUALITY_TOKENS, .n_threads = THREADS};
 
+    b->part = argc > 5 ? argv[5] : "";
     bench_model_plan_read(&plan, argc, argv);
-    int status = bench_model_open(&b->m, &plan, &err);
-    if (status == 0)
-        status = bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, &err);
-    const char *part = argc > 5 ? argv[5] : "";
-    if (status == 0 && strcmp(part, "rotation") != 0)
-        status = bench_hidden(b, genome, &err);
-    if (status == 0 && strcmp(part, "hidden") != 0)
-        status = bench_rotation(b, genome, &err);
+    return bench_model_open(&b->m, &plan, err) == 0
+               ? bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err)
+               : -1;
+}
+
+static int bench_all(struct bench *b, struct err *err)
+{
+    struct genome *genome = malloc(sizeof *genome);
+    int status = genome != NULL ? 0 : -1;
+
     if (status != 0)
-        fprintf(stderr, "bench_basis: %s\n", err.text);
+        err_set(err, ERR_MEMORY, "bench: out of memory");
+    if (status == 0 && strcmp(b->part, "rotation") != 0)
+        status = bench_hidden(b, genome, err);
+    if (status == 0 && strcmp(b->part, "hidden") != 0)
+        status = bench_rotation(b, genome, err);
+    free(genome);
+    return status;
+}
+
+static void close_all(struct bench *b)
+{
     bench_variants_close(&b->v);
     bench_model_close(&b->m);
-    free(genome);
-    free(b);
-    return status == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_program program = {.name = "bench_basis",
+                                                 .more = "[TOKENS [hidden|rotation]]",
+                                                 .size = sizeof(struct bench),
+                                                 .open = open_all,
+                                                 .run = bench_all,
+                                                 .close = close_all};
+
+    return bench_program_run(&program, argc, argv);
 }

@@ -12,6 +12,7 @@
  *   bench_compress MODEL.gguf CALIBRATION.txt HELDOUT.txt [CALIBRATION_TOKENS] */
 #include "evaluator/compression/obs.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_program.h"
 #include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 #include "tests/bench/magnitude.h"
@@ -185,17 +186,12 @@ static void close_all(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench *bench = calloc(1, sizeof *bench);
-    struct err err = {0};
+    static const struct bench_program program = {.name = "bench_compress",
+                                                 .more = "[TOKENS]",
+                                                 .size = sizeof(struct bench),
+                                                 .open = open_all,
+                                                 .run = bench_all,
+                                                 .close = close_all};
 
-    if (argc < 4 || bench == NULL) {
-        fprintf(stderr, "usage: bench_compress MODEL.gguf CALIBRATION HELDOUT [TOKENS]\n");
-        return 2;
-    }
-    int status = open_all(bench, argc, argv, &err) == 0 && bench_all(bench, &err) == 0 ? 0 : 1;
-    if (status != 0)
-        fprintf(stderr, "bench_compress: %s\n", err.text);
-    close_all(bench);
-    free(bench);
-    return status;
+    return bench_program_run(&program, argc, argv);
 }

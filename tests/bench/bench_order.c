@@ -9,6 +9,7 @@
 #include "evaluator/compression/stitch.h"
 #include "space/base/err.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_program.h"
 #include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
@@ -82,20 +83,20 @@ static int bench_all(struct bench *b, struct err *err)
     return status;
 }
 
+static void close_all(struct bench *b)
+{
+    bench_variants_close(&b->v);
+    bench_model_close(&b->m);
+}
+
 int main(int argc, char **argv)
 {
-    struct bench *bench = calloc(1, sizeof *bench);
-    struct err err = {0};
+    static const struct bench_program program = {.name = "bench_order",
+                                                 .more = "[TOKENS]",
+                                                 .size = sizeof(struct bench),
+                                                 .open = open_all,
+                                                 .run = bench_all,
+                                                 .close = close_all};
 
-    if (argc < 4 || bench == NULL) {
-        fprintf(stderr, "usage: bench_order MODEL.gguf CALIBRATION HELDOUT [TOKENS]\n");
-        return 2;
-    }
-    int status = open_all(bench, argc, argv, &err) == 0 && bench_all(bench, &err) == 0 ? 0 : 1;
-    if (status != 0)
-        fprintf(stderr, "bench_order: %s\n", err.text);
-    bench_variants_close(&bench->v);
-    bench_model_close(&bench->m);
-    free(bench);
-    return status;
+    return bench_program_run(&program, argc, argv);
 }

@@ -9,6 +9,7 @@
 #include "evaluator/compression/polish.h"
 #include "evaluator/compression/stitch.h"
 #include "space/base/err.h"
+#include "tests/bench/bench_program.h"
 #include "tests/bench/bench_variants.h"
 #include "tests/bench/divergence.h"
 
@@ -26,6 +27,7 @@ struct bench {
     struct bench_variants v;
     struct polish_plan plan[16];
     int n_plans;
+    const char *points; /* see above; NULL: all */
 };
 
 /* The same in every layer; a width of 0 is the parent's. */
@@ -44,6 +46,7 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
     b->plan[0] =
         (struct polish_plan){.alpha = POLISH_ALPHA, .drift = POLISH_DRIFT, .ridge = POLISH_RIDGE};
     b->n_plans = 1;
+    b->points = argc > 5 ? argv[5] : NULL;
     for (int i = 6; i < argc && i - 6 < 16; i++) {
         struct polish_plan *wanted = &b->plan[i - 6];
         b->n_plans = i - 5;
@@ -129,7 +132,7 @@ static int bench_point(struct bench *b, const struct point *point, struct err *e
     return status;
 }
 
-static int bench_all(struct bench *b, const char *wanted, struct err *err)
+static int bench_all(struct bench *b, struct err *err)
 {
     static const struct point points[] = {
         {.format = FORMAT_Q4_0},
@@ -145,7 +148,7 @@ static int bench_all(struct bench *b, const char *wanted, struct err *err)
     printf("| every layer | alpha | drift | ridge | KLD before +- SE | after +- SE | ratio +- SE |\n"
            "|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
-        if ((wanted == NULL || strchr(wanted, (int)('0' + i)) != NULL) &&
+        if ((b->points == NULL || strchr(b->points, (int)('0' + i)) != NULL) &&
             bench_point(b, &points[i], err) != 0)
             return -1;
     return 0;
@@ -160,20 +163,12 @@ static void close_all(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench *bench = calloc(1, sizeof *bench);
-    struct err err = {0};
+    static const struct bench_program program = {.name = "bench_polish",
+                                                 .more = "[TOKENS ...]",
+                                                 .size = sizeof(struct bench),
+                                                 .open = open_all,
+                                                 .run = bench_all,
+                                                 .close = close_all};
 
-    if (argc < 4 || bench == NULL) {
-        fprintf(stderr, "usage: bench_polish MODEL.gguf CALIBRATION HELDOUT [TOKENS ...]\n");
-        return 2;
-    }
-    int status = open_all(bench, argc, argv, &err) == 0 &&
-                         bench_all(bench, argc > 5 ? argv[5] : NULL, &err) == 0
-                     ? 0
-                     : 1;
-    if (status != 0)
-        fprintf(stderr, "bench_polish: %s\n", err.text);
-    close_all(bench);
-    free(bench);
-    return status;
+    return bench_program_run(&program, argc, argv);
 }

@@ -8,6 +8,7 @@
 #include "space/base/err.h"
 #include "space/space.h"
 #include "tests/bench/bench_model.h"
+#include "tests/bench/bench_program.h"
 #include "tests/bench/bench_variants.h"
 
 #include <math.h>
@@ -157,16 +158,12 @@ static void close_all(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench *bench = calloc(1, sizeof *bench);
-    struct err err = {0};
-    if (argc < 4 || bench == NULL) {
-        fprintf(stderr, "usage: bench_reference MODEL.gguf CALIBRATION HELDOUT [TASK.jsonl...]\n");
-        return 2;
-    }
-    int status = open_all(bench, argc, argv, &err) == 0 && bench_all(bench, &err) == 0 ? 0 : 1;
-    if (status != 0)
-        fprintf(stderr, "bench_reference: %s\n", err.text);
-    close_all(bench);
-    free(bench);
-    return status;
+    static const struct bench_program program = {.name = "bench_reference",
+                                                 .more = "[TASK.jsonl...]",
+                                                 .size = sizeof(struct bench),
+                                                 .open = open_all,
+                                                 .run = bench_all,
+                                                 .close = close_all};
+
+    return bench_program_run(&program, argc, argv);
 }
