@@ -160,8 +160,8 @@ typedef void step_k_fn(const uint8_t *block, const struct act_k *a, float d, flo
 
 /* The factors of `n` blocks from p on, n <= FETCH.  d_at is where d stands in a block; dmin, where
  * there is one, follows it.  Where d ends the block, the dword that ends with it is read.  They are
- * put together from single loads, of the last block again where there are fewer than eight: a gather
- * takes longer. */
+ * put together from single loads, of the last block again where there are fewer than eight: a
+ * gather takes longer. */
 INLINE void fetch_factors(const uint8_t *p, int block_bytes, int d_at, size_t n, const float *act_d,
                           float *d, float *dmin)
 {
@@ -178,8 +178,8 @@ INLINE void fetch_factors(const uint8_t *p, int block_bytes, int d_at, size_t n,
     __m256 scale = _mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), act_d);
     int at[FETCH];
     for (size_t k = 0; k < FETCH; k++)
-        at[k] = (int)load_u32(p + (k < n ? k : n - 1) * (size_t)block_bytes + d_at -
-                              (at_end ? 2 : 0));
+        at[k] =
+            (int)load_u32(p + (k < n ? k : n - 1) * (size_t)block_bytes + d_at - (at_end ? 2 : 0));
     __m256i both = _mm256_set_epi32(at[7], at[6], at[5], at[4], at[3], at[2], at[1], at[0]);
     __m256i high = _mm256_srli_epi32(both, 16);
     __m128i first = _mm256_cvtepi32_epi16(at_end ? high : both);
