@@ -350,7 +350,9 @@ MULTIPLY(multiply_32_offset128, 0, false, 128)
 
 /* ---- one function a format ---- */
 
-/* Tile after tile over a strip of 16 rows.  A ragged last strip repeats its last row, unstored. */
+/* 1024 weights at a time of all rows, strip after strip of 16: so much of the activations stays in
+ * the core's own cache while the strips go by, which whole columns would not.  A ragged last strip
+ * repeats its last row, unstored. */
 #define TILE(name, group, block_bytes, multiply_name, fill_call)                                   \
     void tile_##name##_avx512(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
                               const void *act, size_t act_bytes, size_t n_cols, float *out,        \
@@ -358,23 +360,23 @@ MULTIPLY(multiply_32_offset128, 0, false, 128)
     {                                                                                              \
         struct tile t;                                                                             \
         struct act_view view = act_view(act, n_in, group);                                         \
-        for (size_t r = 0; r < n_rows; r += ROWS) {                                                \
-            const uint8_t *rows[ROWS];                                                             \
-            size_t n = n_rows - r < ROWS ? n_rows - r : ROWS;                                      \
-            for (size_t i = 0; i < ROWS; i++)                                                      \
-                rows[i] = (const uint8_t *)w + (r + (i < n ? i : n - 1)) * row_bytes;              \
-            for (size_t begin = 0; begin < n_in; begin += BLOCKS * BLOCK_K) {                      \
-                size_t end = n_in - begin < BLOCKS * BLOCK_K ? n_in : begin + BLOCKS * BLOCK_K;    \
+        for (size_t begin = 0; begin < n_in; begin += BLOCKS * BLOCK_K) {                          \
+            size_t end = n_in - begin < BLOCKS * BLOCK_K ? n_in : begin + BLOCKS * BLOCK_K;        \
+            struct columns a = {.q = (const char *)(view.q + begin),                               \
+                                .sums = (const char *)(view.sums + begin / GROUP),                 \
+                                .d = (const char *)(view.d + begin / (group)),                     \
+                                .apart = act_bytes};                                               \
+            for (size_t r = 0; r < n_rows; r += ROWS) {                                            \
+                const uint8_t *rows[ROWS];                                                         \
+                size_t n = n_rows - r < ROWS ? n_rows - r : ROWS;                                  \
+                for (size_t i = 0; i < ROWS; i++)                                                  \
+                    rows[i] = (const uint8_t *)w + (r + (i < n ? i : n - 1)) * row_bytes;          \
                 for (size_t at = begin; at < end; at += BLOCK_K) {                                 \
                     size_t k = (at - begin) / BLOCK_K, byte = at / (group) * (block_bytes);        \
                     size_t n_blocks = (end - at < BLOCK_K ? end - at : BLOCK_K) / (group);         \
                     (void)n_blocks;                                                                \
                     fill_call;                                                                     \
                 }                                                                                  \
-                struct columns a = {.q = (const char *)(view.q + begin),                           \
-                                    .sums = (const char *)(view.sums + begin / GROUP),             \
-                                    .d = (const char *)(view.d + begin / (group)),                 \
-                                    .apart = act_bytes};                                           \
                 multiply_name(&t, end - begin, &a, n_cols, begin == 0, (__mmask16)((1u << n) - 1), \
                               out + r, out_stride);                                                \
             }                                                                                      \
