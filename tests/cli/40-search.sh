@@ -330,12 +330,14 @@ fails 65 'latency-model.json: no JSON; kerf model fit' "a damaged model is refus
 # --- what is no weight: the KV cache and activations ---
 
 study_write "$folder/native" 10 native
+sed -i 's/"space": {/&"kv": ["Q4_0", "Q8_0"], /' "$folder/native/study.json"
 run "$KERF" search -C "$folder/native"
 is "$status" 0 "a search under native completes" || said
 "$KERF" archive ls -C "$folder/native" -o tsv >"$folder/native.tsv"
-at_least "$(grep -c 'kv=Q[48]_0 .*' "$folder/native.tsv")" 1 "some candidates keep their KV cache in blocks"
-at_least "$(grep -c 'Q[0-9]_[0K] a16' "$folder/native.tsv")" 1 "some quantized units take float activations"
-at_least "$(grep -c 'Q[0-9]_[0K] a8' "$folder/native.tsv")" 1 "and some those of 8 bits"
+at_least "$(grep -c 'kv=Q[48]_0 .*' "$folder/native.tsv")" 1 "candidates keep their KV cache in blocks"
+"$KERF" sensitivity -C "$folder/native" -o json >"$folder/native.json"
+like "$(json base.genome <"$folder/native.json")" 'Q8_0 a16' "quantized units may take float activations"
+at_least "$(json 'rows[].value' <"$folder/native.json" | grep -c '^a8$')" 6 "or those of 8 bits, each as it likes"
 # 2 * groups * bytes of a row of 32, whose sum over the layers is in the genome.
 is "$(awk -F '\t' '
     NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
@@ -351,14 +353,13 @@ is "$(printf '%s\n' "$out" | json 'candidates[].tpot_ms.predicted' | grep -c '^[
     "$(printf '%s\n' "$out" | json 'candidates.#')" "the op table foretells all of them"
 
 # One with such a cache, exported: the engine has to be told.
-id=$("$KERF" archive ls -C "$study" -o tsv | awk -F '\t' '$NF ~ /kv=Q8_0/ { print $1; exit }')
-if [ -n "$id" ]; then
-    run "$KERF" export -C "$study" "$id" "$folder/cache.gguf"
-    like "$out" 'llama-cli -m .*cache.gguf -ctk q8_0 -ctv q8_0 -fa on' "export says what llama.cpp is to be told"
-    run "$KERF" show -C "$study" "$id"
-    like "$out" 'KV cache Q8_0' "show names the format"
-    like "$out" '-ctk q8_0 -ctv q8_0' "and the options"
-else
-    skip "export of a model with such a cache" "the search proposed none"
-fi
+study_write "$folder/cache" 8
+sed -i 's/"space": {/&"kv": ["Q8_0"], /' "$folder/cache/study.json"
+run "$KERF" search -C "$folder/cache"
+is "$status" 0 "a search with a cache of 8 bits completes" || said
+run "$KERF" export -C "$folder/cache" @best "$folder/cache.gguf"
+like "$out" 'llama-cli -m .*cache.gguf -ctk q8_0 -ctv q8_0 -fa on' "export says what llama.cpp is to be told"
+run "$KERF" show -C "$folder/cache" @best
+like "$out" 'KV cache Q8_0' "show names the format"
+like "$out" '-ctk q8_0 -ctv q8_0' "and the options"
 finish
