@@ -144,6 +144,8 @@ double show_half(double se)
     return 1.96 * se;
 }
 
+#define SMALLEST_SHOWN 1e-9 /* what the last decimal that is ever printed stands for */
+
 const char *show_interval(double value, double half, char text[SHOW_NUMBER])
 {
     if (isnan(value))
@@ -152,6 +154,9 @@ const char *show_interval(double value, double half, char text[SHOW_NUMBER])
         snprintf(text, SHOW_NUMBER, "%.4g", value);
         return text;
     }
+    /* Rounding alone, as of the parent beside itself. */
+    if (fabs(value) < SMALLEST_SHOWN / 2 && half < SMALLEST_SHOWN / 2)
+        return strcpy(text, "0");
     /* One digit of the half-width, two where it begins with 1. */
     int exponent = (int)floor(log10(half));
     int decimals = -exponent + (half / pow(10, exponent) < 2 ? 1 : 0);

@@ -37,7 +37,7 @@ const char *show_origin(uint32_t origin); /* "child", "parent"; "?" */
 const char *show_id(const struct id128 *id, char text[ID128_HEX]);
 
 /* "0.512 +-0.004": as many digits as the half-width of the interval leaves meaning to; without one
- * (0 or NAN) four significant digits, "-" for NAN. */
+ * (0 or NAN) four significant digits, "-" for NAN; "0" where both are below a billionth. */
 #define SHOW_NUMBER 48
 const char *show_interval(double value, double half, char text[SHOW_NUMBER]);
 /* A median in ms with half of its 95 % interval. */
