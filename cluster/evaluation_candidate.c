@@ -215,6 +215,37 @@ static void put_account(const struct workbench *bench, const struct genome *geno
     put_formats_bound(bench, genome, result);
 }
 
+static void put_fallback(void *arg, enum part part, uint32_t layer, double damping)
+{
+    cJSON *list = arg, *node = cJSON_CreateObject();
+    char name[32];
+    cJSON_AddItemToArray(list, node);
+    snprintf(name, sizeof name, "blk.%u.%s", layer, part_name(part));
+    cJSON_AddStringToObject(node, "part", part < PART_EMBD ? name : part_name(part));
+    if (isfinite(damping))
+        cJSON_AddNumberToObject(node, "damping", damping);
+    else
+        cJSON_AddStringToObject(node, "rounding", "plain");
+}
+
+/* What the candidate is made of, to the byte, and where compressing it had to fall back. */
+static int put_weights(struct workbench *bench, const struct work *work,
+                       const struct genome *genome, cJSON *result, struct err *err)
+{
+    struct hash256 weights;
+    char hex[HASH256_HEX];
+    if (work->n_levels == 0) /* the parent's are in the study's own hash */
+        return 0;
+    const struct variant_source *source = workshop_source(&bench->shop, genome, err);
+    cJSON *fallbacks = cJSON_AddArrayToObject(result, "fallbacks");
+    if (source == NULL || stitch_record(source, bench->shop.store, genome, &weights, put_fallback,
+                                        fallbacks, err) != 0)
+        return -1;
+    hash256_hex(weights, hex);
+    cJSON_AddStringToObject(result, "weights", hex);
+    return 0;
+}
+
 /* The candidate of a work item: the parent itself when it carries no levels. */
 static struct model *candidate_model(struct workbench *bench, const struct work *work,
                                      struct genome *genome, struct err *err)
@@ -254,6 +285,8 @@ int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON
         status = forward != NULL ? score(bench, forward, work, result, err) : -1;
         quiet_work_end(bench->quiet);
     }
+    if (status == 0)
+        status = put_weights(bench, work, genome, result, err);
     if (status == 0) {
         put_account(bench, genome, result);
         status = time_candidate(bench, forward, work, result, err);

@@ -52,8 +52,9 @@ __attribute__((unused)) static void bench_demand(bool held, const struct err *er
     abort();
 }
 
-__attribute__((unused)) static void bench_open(struct bench *b, const struct geometry *g,
-                                               enum format format, uint64_t seed)
+__attribute__((unused)) static void bench_open_changed(struct bench *b, const struct geometry *g,
+                                                       enum format format, uint64_t seed,
+                                                       void (*change)(struct fixture *fixture))
 {
     struct rng rng = rng_make(seed, 77);
     int32_t tokens[192];
@@ -63,6 +64,8 @@ __attribute__((unused)) static void bench_open(struct bench *b, const struct geo
     memset(b, 0, sizeof *b);
     folder_make(b->folder);
     b->fixture = fixture_dense(g, format, seed);
+    if (change != NULL)
+        change(b->fixture);
     parent_file_write(folder_path(b->folder, "parent.gguf", path), &b->fixture->model);
     b->parent = parent_open(path, &err);
     bench_demand(b->parent != NULL, &err);
@@ -74,6 +77,12 @@ __attribute__((unused)) static void bench_open(struct bench *b, const struct geo
     bench_demand(b->calibration != NULL, &err);
     bench_demand(keep_order_init(&b->order, b->parent, b->calibration, &err) == 0, &err);
     variant_source_init(&b->source, b->parent, b->calibration, &b->order);
+}
+
+__attribute__((unused)) static void bench_open(struct bench *b, const struct geometry *g,
+                                               enum format format, uint64_t seed)
+{
+    bench_open_changed(b, g, format, seed, NULL);
 }
 
 /* Of a genome, which is made canonical. */

@@ -28,6 +28,7 @@ struct work {
     double *hessian;   /* [n_full][n_full], covariances where centred; NULL: the identity */
     const float *mean; /* [n_full] of the inputs where centred, else NULL */
     double *judged;    /* [3][JUDGE_ROWS][n_full] */
+    double fallback;   /* as cut_loss has it */
 };
 
 static size_t parent_row(const struct cut *cut, size_t row)
@@ -149,10 +150,12 @@ static int solve(struct work *w, const struct cut *cut, bool *solved, struct err
         err_prefix(err, "tensor %.*s", (int)cut->tensor->name.length, cut->tensor->name.data);
         return -1;
     }
-    if (damping != cut->damping)
+    if (damping != cut->damping) {
+        w->fallback = damping;
         log_warn("variant", "tensor %.*s, %zu of %zu columns: damping raised from %g to %g",
                  (int)cut->tensor->name.length, cut->tensor->name.data, w->n_cols, w->n_full,
                  cut->damping, damping);
+    }
     *solved = true;
     return 0;
 }
@@ -217,7 +220,7 @@ static double *kept_moments(const struct work *w, const struct cut *cut)
     return kept;
 }
 
-static int pack_with_feedback(const struct work *w, const struct cut *cut, enum format format,
+static int pack_with_feedback(struct work *w, const struct cut *cut, enum format format,
                               uint8_t *out, struct err *err)
 {
     char name[128];
@@ -230,17 +233,18 @@ static int pack_with_feedback(const struct work *w, const struct cut *cut, enum 
         err_set(err, ERR_MEMORY, "%s: out of memory", name);
         return -1;
     }
-    double damping =
-        calibration_is_diagonal(cut->calibration) ? FEEDBACK_PLAIN : FEEDBACK_DAMPING;
+    double damping = calibration_is_diagonal(cut->calibration) ? FEEDBACK_PLAIN : FEEDBACK_DAMPING;
     struct feedback *feedback = feedback_create(name, kept, w->n_cols, damping, err);
     if (feedback != NULL)
         status = feedback_quantize(feedback, format, w->target, w->n_rows, out, NULL, err);
+    if (status == 0 && format_is_quantized(format) && feedback_damping(feedback) > damping)
+        w->fallback = fmax(w->fallback, feedback_damping(feedback));
     feedback_destroy(feedback);
     free(kept);
     return status;
 }
 
-static int pack_rows(const struct work *w, const struct cut *cut, enum format format, uint8_t *out,
+static int pack_rows(struct work *w, const struct cut *cut, enum format format, uint8_t *out,
                      struct err *err)
 {
     struct err first = {0};
@@ -392,8 +396,8 @@ static int pack_and_shorten(struct work *w, const struct cut *cut, enum format f
     return status;
 }
 
-int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias, double *error,
-              double *whole, struct err *err)
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias,
+              struct cut_loss *loss, struct err *err)
 {
     struct work w;
     int status = -1;
@@ -409,14 +413,14 @@ int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bi
         goto done;
     else if (w.n_left < w.n_cols && pack_and_shorten(&w, cut, format, out, err) != 0)
         goto done;
-    status = judge(&w, cut, format, out, bias, error, whole, err);
+    status = judge(&w, cut, format, out, bias, &loss->error, &loss->whole, err);
+    loss->fallback = fmax(loss->fallback, w.fallback);
 done:
     work_fini(&w);
     return status;
 }
 
-int cut_mean_output(const struct cut *cut, float *bias, double *error, double *whole,
-                    struct err *err)
+int cut_mean_output(const struct cut *cut, float *bias, struct cut_loss *loss, struct err *err)
 {
     struct work w;
 
@@ -430,7 +434,7 @@ int cut_mean_output(const struct cut *cut, float *bias, double *error, double *w
         size_t n = w.n_rows - begin < JUDGE_ROWS ? w.n_rows - begin : JUDGE_ROWS;
         for (size_t i = 0; i < n * w.n_full; i++)
             w.judged[i] = (double)w.full[begin * w.n_full + i];
-        sum_rows(&w, n, w.judged, w.judged, bias + begin, error, whole);
+        sum_rows(&w, n, w.judged, w.judged, bias + begin, &loss->error, &loss->whole);
     }
     work_fini(&w);
     return status;

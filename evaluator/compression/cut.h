@@ -72,19 +72,25 @@ struct cut {
  * anew.  target[n_rows][n_cols or n_left], the caller's.  Errors as below. */
 int cut_target(const struct cut *cut, float *target, struct err *err);
 
-/* Pack into out[n_rows][format_row_bytes].  Adds to *error the mean squared change of the output,
- * tr(D H D') with D = parent's weights - packed ones (0 where a column went) over the rows that
- * stay, H not damped (C where centred); to *whole what the parent's own output is, tr(W H W'), over
- * the same rows.
+/* What cutting cost, summed over the rows that stay. */
+struct cut_loss {
+    double error; /* mean squared change of the output, tr(D H D') with D = parent's weights -
+                     packed ones (0 where a column went), H not damped (C where centred) */
+    double whole; /* of the parent's own output, tr(W H W') */
+    /* Where H as it was heard would not do: the largest share of damping that solving or feedback
+     * was raised to, INFINITY where rows were rounded plainly instead.  0: nowhere. */
+    double fallback;
+};
+
+/* Pack into out[n_rows][format_row_bytes]; adds to *loss.
  *   bias  [n_rows] where centred: becomes b; else NULL
  *
  * Memory: the kept rows as floats and H as doubles.  ERR_DATA names tensor and position of a NaN,
  * an infinity or a value that the format cannot hold. */
-int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias, double *error,
-              double *whole, struct err *err);
+int cut_build(const struct cut *cut, enum format format, uint8_t *out, float *bias,
+              struct cut_loss *loss, struct err *err);
 
 /* What is left of a centred cut when the matrix goes altogether: its mean output, bias[n_rows]. */
-int cut_mean_output(const struct cut *cut, float *bias, double *error, double *whole,
-                    struct err *err);
+int cut_mean_output(const struct cut *cut, float *bias, struct cut_loss *loss, struct err *err);
 
 #endif

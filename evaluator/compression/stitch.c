@@ -281,3 +281,49 @@ int stitch_error(const struct variant_source *source, struct store *store,
                 return -1;
     return 0;
 }
+
+/* --- the record --- */
+
+struct record {
+    const struct variant_source *source;
+    struct store *store;
+    const struct genome *genome;
+    struct sha256 sum;
+    stitch_fallback_fn *fallback;
+    void *arg;
+};
+
+static int record_part(struct record *r, enum part part, uint32_t layer, struct err *err)
+{
+    struct variant_key key;
+    struct variant variant;
+
+    if (!stitch_key(r->genome, part, layer, &key))
+        return 0;
+    if (store_get(r->store, r->source, &key, &variant, err) != 0)
+        return -1;
+    sha256_update(&r->sum, variant.payload.bytes, sizeof variant.payload.bytes);
+    if (variant.fallback > 0 && r->fallback != NULL)
+        r->fallback(r->arg, part, layer, variant.fallback);
+    return 0;
+}
+
+int stitch_record(const struct variant_source *source, struct store *store,
+                  const struct genome *genome, struct hash256 *weights,
+                  stitch_fallback_fn *fallback, void *arg, struct err *err)
+{
+    struct record r = {
+        .source = source, .store = store, .genome = genome, .fallback = fallback, .arg = arg};
+    bool tied = parent_geometry(source->parent)->tied;
+
+    sha256_init(&r.sum);
+    for (uint32_t l = 0; l < genome->n_layers; l++)
+        for (int part = PART_QKV; part <= PART_DOWN; part++)
+            if (record_part(&r, (enum part)part, l, err) != 0)
+                return -1;
+    if (record_part(&r, PART_EMBD, 0, err) != 0 ||
+        (!tied && record_part(&r, PART_HEAD, 0, err) != 0))
+        return -1;
+    *weights = sha256_final(&r.sum);
+    return 0;
+}

@@ -18,6 +18,16 @@ struct model *stitch_model(const struct variant_source *source, struct store *st
 bool stitch_key(const struct genome *genome, enum part part, uint32_t layer,
                 struct variant_key *key);
 
+/* What a model of this genome is made of, for its record: *weights = SHA-256 over the payloads of
+ * its parts, layer by layer, the ends last: equal models have equal ones on every node.  `fallback`
+ * (may be NULL) is called for each part whose compression had to fall back (cut_loss), with the
+ * share of damping, INFINITY for plain rounding.  The parts are looked up, and built where they are
+ * not there. */
+typedef void stitch_fallback_fn(void *arg, enum part part, uint32_t layer, double damping);
+int stitch_record(const struct variant_source *source, struct store *store,
+                  const struct genome *genome, struct hash256 *weights,
+                  stitch_fallback_fn *fallback, void *arg, struct err *err);
+
 /* What tells `genome` from `base`, seen in the layers alone: the largest relative error (variant.h)
  * among the parts that `genome` keeps otherwise than `base`, 1 for a part that is gone (that of its
  * mean output where one is left behind).  NAN where the two keep all parts alike; a change of basis

@@ -200,6 +200,7 @@ static int entry_build(struct store *store, const struct variant_source *source,
     if (kept == 0) {
         entry->own = payload;
         entry->variant.data = payload;
+        entry->variant.payload = sha256_of(payload, entry->variant.n_bytes);
     } else {
         free(payload);
     }

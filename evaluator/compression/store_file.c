@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STORE_VERSION = 2, STORE_PAGE = 512 };
+enum { STORE_VERSION = 3, STORE_PAGE = 512 };
 
 static const char magic[8] = "KERFVARI";
 
@@ -21,7 +21,7 @@ struct store_page {
     uint32_t version, part, layer, kept, heads_per_group, ggml_type, n_matrices;
     uint16_t compress_order, biased;
     uint64_t n_bytes; /* of the payload */
-    double error;
+    double error, fallback;
     struct {
         uint64_t offset, n_bytes;
         uint32_t n_out, n_in;
@@ -30,7 +30,7 @@ struct store_page {
     uint8_t payload[32];  /* SHA-256 */
     uint8_t page[32];     /* SHA-256 of what stands before it */
 };
-_Static_assert(sizeof(struct store_page) == 8 + 32 + 16 + 72 + 96, "the page has no holes");
+_Static_assert(sizeof(struct store_page) == 8 + 32 + 24 + 72 + 96, "the page has no holes");
 
 static struct store_page page_of(const struct variant_source *source, const struct variant_key *key,
                                  const struct variant *layout)
@@ -64,7 +64,7 @@ static struct hash256 page_sum(const struct store_page *page)
 
 /* What is wrong with a mapped file that should hold the variant; NULL when nothing is. */
 static const char *find_flaw(const struct file_map *map, const struct store_page *want,
-                             double *error)
+                             struct variant *found)
 {
     struct store_page page;
 
@@ -77,9 +77,11 @@ static const char *find_flaw(const struct file_map *map, const struct store_page
     struct hash256 payload = sha256_of(map->data + STORE_PAGE, map->size - STORE_PAGE);
     if (memcmp(payload.bytes, page.payload, sizeof page.payload) != 0)
         return "has damaged weights";
-    /* Sound, but is it ours?  Everything but the error and the sums is known beforehand. */
-    *error = page.error;
-    page.error = 0;
+    /* Sound, but is it ours?  Everything but losses and sums is known beforehand. */
+    found->error = page.error;
+    found->fallback = page.fallback;
+    found->payload = payload;
+    page.error = page.fallback = 0;
     memset(page.payload, 0, sizeof page.payload);
     memset(page.page, 0, sizeof page.page);
     if (memcmp(&page, want, sizeof page) != 0)
@@ -97,11 +99,11 @@ static const char *adopt(const struct file_map *map, const struct variant_source
                          const struct variant_key *key, struct variant *variant)
 {
     struct store_page want = page_of(source, key, variant);
-    double error = 0;
-    const char *flaw = find_flaw(map, &want, &error);
+    struct variant found = *variant;
+    const char *flaw = find_flaw(map, &want, &found);
 
     if (flaw == NULL) {
-        variant->error = error;
+        *variant = found;
         variant->data = map->data + STORE_PAGE;
     }
     return flaw;
@@ -156,6 +158,7 @@ int store_file_write(struct file_draft *draft, const struct variant_source *sour
     struct hash256 sum = sha256_of(payload, variant->n_bytes);
 
     page.error = variant->error;
+    page.fallback = variant->fallback;
     memcpy(page.payload, sum.bytes, sizeof page.payload);
     sum = page_sum(&page);
     memcpy(page.page, sum.bytes, sizeof page.page);

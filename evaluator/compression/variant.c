@@ -368,7 +368,7 @@ void variant_cuts_fini(struct variant_cuts *cuts)
 /* `wider` NULL: from the parent alone. */
 static int build_matrices(const struct variant_source *source, const struct variant_key *key,
                           const struct variant *wider, const struct variant *layout, uint8_t *out,
-                          float *bias, double *error, double *whole, struct err *err)
+                          float *bias, struct cut_loss *loss, struct err *err)
 {
     struct variant_cuts cuts;
     int status = 0;
@@ -378,8 +378,8 @@ static int build_matrices(const struct variant_source *source, const struct vari
     for (uint32_t m = 0; m < cuts.n && status == 0; m++) {
         if (wider != NULL)
             cuts.cut[m].packed = wider->data + wider->matrix[m].offset;
-        status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, bias, error,
-                           whole, err);
+        status = cut_build(&cuts.cut[m], key->format, out + layout->matrix[m].offset, bias, loss,
+                           err);
     }
     variant_cuts_fini(&cuts);
     return status;
@@ -387,14 +387,14 @@ static int build_matrices(const struct variant_source *source, const struct vari
 
 /* The mean output of a whole o or down; zeros where the parent does not have it either. */
 static int build_mean_output(const struct variant_source *source, const struct variant_key *key,
-                             float *bias, double *error, double *whole, struct err *err)
+                             float *bias, struct cut_loss *loss, struct err *err)
 {
     bool is_o = key->part == PART_O;
     struct cut cut =
         cut_of(source, key->layer, is_o ? TENSOR_O : TENSOR_DOWN, is_o ? SITE_O : SITE_DOWN);
 
     cut.centred = true;
-    return cut.tensor != NULL ? cut_mean_output(&cut, bias, error, whole, err) : 0;
+    return cut.tensor != NULL ? cut_mean_output(&cut, bias, loss, err) : 0;
 }
 
 /* The parent's own bias stays. */
@@ -413,19 +413,20 @@ static int build(const struct variant_source *source, const struct variant_key *
                  const struct variant *wider, struct variant *layout, uint8_t *out, struct err *err)
 {
     float *bias = layout->biased ? (float *)(void *)(out + layout->bias_offset) : NULL;
-    double error = 0, whole = 0;
+    struct cut_loss loss = {0};
     int status;
 
     memset(out, 0, layout->n_bytes);
     if (is_mean_output(source, key))
-        status = build_mean_output(source, key, bias, &error, &whole, err);
+        status = build_mean_output(source, key, bias, &loss, err);
     else
-        status = build_matrices(source, key, wider, layout, out, bias, &error, &whole, err);
+        status = build_matrices(source, key, wider, layout, out, bias, &loss, err);
     if (status != 0)
         return -1;
     if (bias != NULL)
         add_parents_bias(source, key, bias);
-    layout->error = whole > 0 ? error / whole : 0.0;
+    layout->error = loss.whole > 0 ? loss.error / loss.whole : 0.0;
+    layout->fallback = loss.fallback;
     return 0;
 }
 

@@ -60,6 +60,8 @@ struct variant {
      * they feed.  Beside a bias H in the numerator is the covariance: what the bias makes up for is
      * no loss. */
     double error;
+    double fallback;        /* as cut_loss has it: 0 where the method never had to fall back */
+    struct hash256 payload; /* SHA-256 of the bytes; set by the store */
 };
 
 /* What every build needs; borrowed. */
@@ -100,7 +102,7 @@ int variant_cuts_init(struct variant_cuts *cuts, const struct variant_source *so
 void variant_cuts_fini(struct variant_cuts *cuts); /* a zeroed struct is fine */
 
 /* Compress into `out` (layout->n_bytes bytes, aligned as malloc does): select rows, repair columns,
- * quantize with error feedback. Sets layout->error; gaps between matrices are zeros.  ERR_DATA
+ * quantize with error feedback. Sets layout->error and fallback; gaps between matrices are zeros.  ERR_DATA
  * names tensor and position of a NaN, an infinity or a value that the format cannot hold;
  * ERR_MISSING when the parent does not have that much of the unit.  One thread; different builds
  * may run at the same time. */

@@ -94,6 +94,7 @@ printf '%s\n' "$out" | json candidate.id | grep -qx "$id"
 check $? "a prefix is enough" || said
 run "$KERF" show -C "$study" @best -o json
 is "$(printf '%s\n' "$out" | json candidate.verified)" true "the best one was verified"
+like "$(printf '%s\n' "$out" | json details.weights)" '^[0-9a-f]{64}$' "the record names the weights to the byte"
 decoded=$(printf '%s\n' "$out" | json details.decode_path.kld)
 prefilled=$(printf '%s\n' "$out" | json details.decode_path.prefill_kld)
 note "KLD over the same tokens: decoded $decoded, by prefill $prefilled"

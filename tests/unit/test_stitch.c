@@ -168,6 +168,65 @@ static void check_refusal(void)
        "more query heads than the parent has is ERR_MISSING");
 }
 
+/* --- the record --- */
+
+static void count_fallback(void *arg, enum part part, uint32_t layer, double damping)
+{
+    uint32_t *seen = arg;
+    seen[0] += layer == 1 && part == PART_GATE_UP && isinf(damping);
+    seen[1] += layer == 1 && part == PART_DOWN && isinf(damping);
+    seen[2]++;
+}
+
+static void check_record(void)
+{
+    struct genome genome;
+    struct hash256 first, again, other;
+    uint32_t seen[3] = {0};
+
+    genome_uniform(&genome, &wide, FORMAT_Q4_K);
+    ok(stitch_record(&bench.source, store, &genome, &first, count_fallback, seen, NULL) == 0 &&
+           stitch_record(&bench.source, store, &genome, &again, NULL, NULL, NULL) == 0 &&
+           memcmp(&first, &again, sizeof first) == 0,
+       "a genome has one record");
+    ok(seen[2] == 0, "where nothing had to fall back");
+    genome.ffn[3].down = FORMAT_Q5_K;
+    ok(stitch_record(&bench.source, store, &genome, &other, NULL, NULL, NULL) == 0 &&
+           memcmp(&first, &other, sizeof first) != 0,
+       "another has another");
+}
+
+static void silence_ffn(struct fixture *fixture)
+{
+    float *gain = (float *)fixture->model.ffn[1].norm;
+    for (uint32_t i = 0; i < bench_small.d_model; i++)
+        gain[i] = 0;
+}
+
+/* An FFN that never hears anything: its weights are rounded plainly, and the record says so, also
+ * when they come from the files of an earlier run. */
+static void check_fallback(void)
+{
+    struct bench deaf;
+    struct genome genome;
+    struct hash256 weights;
+    char path[512];
+    struct err err;
+
+    bench_open_changed(&deaf, &bench_small, FORMAT_F32, 42, silence_ffn);
+    genome_uniform(&genome, &bench_small, FORMAT_Q4_0);
+    for (int run = 0; run < 2; run++) {
+        uint32_t seen[3] = {0};
+        struct store *own = store_open(folder_path(deaf.folder, "store", path), &err);
+        bench_demand(own != NULL, &err);
+        ok(stitch_record(&deaf.source, own, &genome, &weights, count_fallback, seen, &err) == 0 &&
+               seen[0] == 1 && seen[1] == 1 && seen[2] == 2,
+           "two parts of a deaf FFN fell back, %s", run == 0 ? "built" : "found");
+        store_close(own);
+    }
+    bench_close(&deaf);
+}
+
 int main(void)
 {
     char path[512];
@@ -182,6 +241,8 @@ int main(void)
     check_narrow();
     check_error();
     check_refusal();
+    check_record();
+    check_fallback();
     store_close(store);
     bench_close(&bench);
     return tap_done();
