@@ -141,7 +141,7 @@ static struct timing time_parent(uint32_t d, uint32_t n_tokens)
     demand(token_set_of(&text, tokens, n_tokens, 512, &err) == 0, &err);
     for (int i = 0; i < REPEATS; i++) {
         /* Each time into a store of its own. */
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "store%d", i);
         struct timing t = time_once(parent, &text, folder_path(folder, name, path), team);
         least.calibration_s = fmin(least.calibration_s, t.calibration_s);
