@@ -1,4 +1,5 @@
 #include "cli/baseline.h"
+#include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include <cjson/cJSON.h>
@@ -57,15 +58,7 @@ int baseline_save(const struct baseline *baseline, struct err *err)
         snprintf(number, sizeof number, "%.17g", item->kld);
         cJSON_AddRawToObject(node, "kld", number);
     }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    int status = -1;
-    if (text == NULL)
-        err_set(err, ERR_MEMORY, "baseline: out of memory");
-    else
-        status = file_replace(path_in(baseline, "baseline.json", path), text, strlen(text), err);
-    free(text);
-    return status;
+    return config_json_save(root, path_in(baseline, "baseline.json", path), err);
 }
 
 /* --- reading --- */

@@ -1,5 +1,6 @@
 #include "cli/exporter.h"
 #include "cluster/scratch.h"
+#include "cluster/workbench.h"
 #include "evaluator/export.h"
 #include "space/base/err.h"
 #include <stdlib.h>
@@ -28,7 +29,7 @@ int exporter_open(struct exporter *exporter, const struct reading *reading, stru
     if (check_parent(study, err) != 0)
         return -1;
     if (workshop_open(&exporter->shop, study->model, &study->parent,
-                      study_path(study, "tables/calibration.bin", calibration),
+                      study_path(study, TABLE_CALIBRATION, calibration),
                       scratch_path(study, "store", store), profile_has_bias(study->limits.profile),
                       err) != 0)
         return -1;

@@ -1,5 +1,6 @@
 /* op_table_json.c - the op table as a file: versioned, one line an operation, atomic. */
 #include "latency_model/op_table_parts.h"
+#include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include <cjson/cJSON.h>
@@ -69,15 +70,7 @@ int op_table_save(const struct op_table *table, const char *path, struct err *er
     cJSON *ops = cJSON_AddArrayToObject(root, "ops");
     for (size_t i = 0; i < table->n; i++)
         cJSON_AddItemToArray(ops, put_entry(&table->entry[i]));
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    int status = -1;
-    if (text == NULL)
-        err_set(err, ERR_MEMORY, "%s: out of memory", path);
-    else
-        status = file_replace(path, text, strlen(text), err);
-    free(text);
-    return status;
+    return config_json_save(root, path, err);
 }
 
 /* --- reading --- */

@@ -1,5 +1,6 @@
 /* predictor_json.c - the latency model as a file: its points, read with suspicion. */
 #include "latency_model/predictor.h"
+#include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include <cjson/cJSON.h>
@@ -47,15 +48,7 @@ int predictor_save(const struct predictor predictor[2], const struct predictor_o
         cJSON_AddStringToObject(node, "workload", workload_format(&predictor[w].workload, name));
         put_points(node, &predictor[w]);
     }
-    char *text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    int status = -1;
-    if (text == NULL)
-        err_set(err, ERR_MEMORY, "%s: out of memory", path);
-    else
-        status = file_replace(path, text, strlen(text), err);
-    free(text);
-    return status;
+    return config_json_save(root, path, err);
 }
 
 /* --- reading --- */

@@ -363,3 +363,17 @@ void config_json_close(struct config_json *config)
     free(config->path);
     *config = (struct config_json){0};
 }
+
+int config_json_save(cJSON *root, const char *path, struct err *err)
+{
+    char *text = cJSON_Print(root);
+    int status = -1;
+
+    cJSON_Delete(root);
+    if (text == NULL)
+        err_set(err, ERR_MEMORY, "%s: out of memory", path);
+    else
+        status = file_replace(path, text, strlen(text), err);
+    cJSON_free(text);
+    return status;
+}

@@ -46,4 +46,8 @@ const cJSON *config_json_get(const struct config_json *config, const char *point
  * neighbours is one edit); the first of equals, NULL when `known` is empty. */
 const char *config_json_nearest(const char *word, const char *const *known);
 
+/* The other way: write `root`, which is gone afterwards, as a file, whole or not at all
+ * (file_replace).  ERR_MEMORY, ERR_IO. */
+int config_json_save(cJSON *root, const char *path, struct err *err);
+
 #endif
