@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,7 +60,7 @@ static void plan_buffers(struct forward *f, struct plan *plan)
     size_t widest = larger(larger(f->d_model, n_q), g->d_ff), n = f->n_batch;
 
     attention_size_cache(f);
-    f->cache = plan_take(plan, g->n_layers, f->layer_room, 1);
+    f->cache = plan_take(plan, (size_t)f->most_sequences * g->n_layers, f->layer_room, 1);
     f->rope = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
     f->rope_q = plan_take(plan, f->n_ctx, g->head_dim, sizeof(float));
     f->hidden = plan_take(plan, n, f->d_model, sizeof(float));
@@ -103,8 +104,9 @@ static int reserve(struct forward *f, struct err *err)
 
     plan_buffers(f, &plan);
     if (plan.overflow) {
-        err_set(err, ERR_MEMORY, "forward: context %u and batch %u do not fit in memory", f->n_ctx,
-                f->n_batch);
+        err_set(err, ERR_MEMORY,
+                "forward: %u sequences of %u positions, %u tokens at once, do not fit in memory",
+                f->most_sequences, f->n_ctx, f->n_batch);
         return -1;
     }
     if (arena_init(&f->arena, plan.total, err) != 0)
@@ -136,6 +138,8 @@ struct forward *forward_create(const struct model *model, const struct kernels *
     f->team = team;
     f->n_ctx = options->n_ctx;
     f->n_batch = options->n_batch;
+    f->most_sequences = options->n_sequences > 1 ? options->n_sequences : 1;
+    f->n_sequences = 1;
     f->d_model = model->geometry.d_model;
     if (options->d_model > f->d_model)
         f->d_model = options->d_model;
@@ -195,6 +199,13 @@ uint32_t forward_n_batch(const struct forward *f)
 
 void forward_reset(struct forward *f)
 {
+    forward_begin(f, 1);
+}
+
+void forward_begin(struct forward *f, uint32_t n_sequences)
+{
+    assert(n_sequences >= 1 && n_sequences <= f->most_sequences);
+    f->n_sequences = n_sequences;
     f->position = 0;
 }
 
@@ -209,6 +220,11 @@ uint32_t forward_position(const struct forward *f)
     return f->position;
 }
 
+uint32_t forward_n_sequences(const struct forward *f)
+{
+    return f->n_sequences;
+}
+
 void forward_listen(struct forward *f, forward_listen_fn *listen, void *arg)
 {
     f->listen = listen;
@@ -217,21 +233,34 @@ void forward_listen(struct forward *f, forward_listen_fn *listen, void *arg)
 
 /* ---- a pass --------------------------------------------------------------------------------- */
 
+/* "position 7", and of which sequence where there are several: where column c of a call belongs. */
+static const char *place_of(const struct forward *f, uint32_t c, char text[48])
+{
+    uint32_t position = f->position + c / f->n_sequences;
+
+    if (f->n_sequences == 1)
+        snprintf(text, 48, "position %u", position);
+    else
+        snprintf(text, 48, "position %u of sequence %u", position, c % f->n_sequences);
+    return text;
+}
+
 static int check_tokens(const struct forward *f, const int32_t *tokens, uint32_t n, struct err *err)
 {
-    uint32_t n_vocab = f->model->geometry.n_vocab;
+    uint32_t n_vocab = f->model->geometry.n_vocab, n_cols = n * f->n_sequences;
+    char place[48];
 
-    assert(n <= f->n_batch);
+    assert(n <= f->n_batch / f->n_sequences);
     if (n > f->n_ctx - f->position) {
         err_set(err, ERR_DATA, "%u tokens at position %u do not fit a context of %u", n,
                 f->position, f->n_ctx);
         return -1;
     }
-    for (uint32_t t = 0; t < n; t++) {
-        if (tokens[t] >= 0 && (uint32_t)tokens[t] < n_vocab)
+    for (uint32_t c = 0; c < n_cols; c++) {
+        if (tokens[c] >= 0 && (uint32_t)tokens[c] < n_vocab)
             continue;
-        err_set(err, ERR_DATA, "token %d at position %u is not in the vocabulary of %u", tokens[t],
-                f->position + t, n_vocab);
+        err_set(err, ERR_DATA, "token %d at %s is not in the vocabulary of %u", tokens[c],
+                place_of(f, c, place), n_vocab);
         return -1;
     }
     return 0;
@@ -257,20 +286,20 @@ static bool is_finite(const float *x, size_t n)
 static void explain_unsound(struct forward *f, const int32_t *tokens, uint32_t n, struct err *err)
 {
     size_t d_model = f->model->geometry.d_model;
+    char place[48];
 
     if (forward_embed(f, tokens, n, f->hidden, err) != 0)
         return;
     for (uint32_t l = 0; l <= f->model->n_layers; l++) {
-        for (uint32_t t = 0; t < n; t++) {
-            if (is_finite(f->hidden + t * d_model, d_model))
+        for (uint32_t c = 0; c < n * f->n_sequences; c++) {
+            if (is_finite(f->hidden + c * d_model, d_model))
                 continue;
             if (l == 0)
-                err_set(err, ERR_DATA,
-                        "position %u (token %d): its embedding is not a finite number",
-                        f->position + t, tokens[t]);
+                err_set(err, ERR_DATA, "%s (token %d): its embedding is not a finite number",
+                        place_of(f, c, place), tokens[c]);
             else
-                err_set(err, ERR_DATA, "position %u (token %d): not a finite number after layer %u",
-                        f->position + t, tokens[t], l - 1);
+                err_set(err, ERR_DATA, "%s (token %d): not a finite number after layer %u",
+                        place_of(f, c, place), tokens[c], l - 1);
             return;
         }
         if (l < f->model->n_layers)
@@ -453,11 +482,12 @@ static void pass_work(void *arg, unsigned member, unsigned n_members)
 int forward_tokens(struct forward *f, const int32_t *tokens, uint32_t n, enum forward_logits logits,
                    struct err *err)
 {
-    uint32_t n_head = logits == LOGITS_ALL ? n : logits == LOGITS_LAST ? 1 : 0;
+    uint32_t n_cols = n * f->n_sequences;
+    uint32_t n_head = logits == LOGITS_ALL ? n_cols : logits == LOGITS_LAST ? f->n_sequences : 0;
     struct pass pass = {.forward = f,
                         .tokens = tokens,
                         .hidden = f->hidden,
-                        .n = n,
+                        .n = n_cols,
                         .last = f->model->n_layers,
                         .head_model = n_head > 0 ? f->model : NULL,
                         .n_head = n_head,
@@ -467,7 +497,7 @@ int forward_tokens(struct forward *f, const int32_t *tokens, uint32_t n, enum fo
         return -1;
     if (n == 0)
         return 0;
-    pass.head_hidden = f->hidden + (size_t)(n - n_head) * f->model->geometry.d_model;
+    pass.head_hidden = f->hidden + (size_t)(n_cols - n_head) * f->model->geometry.d_model;
     team_run(f->team, pass_work, &pass);
     if (atomic_load(&pass.unsound)) {
         explain_unsound(f, tokens, n, err);
@@ -485,7 +515,7 @@ const float *forward_logits(const struct forward *f)
 int forward_embed(struct forward *f, const int32_t *tokens, uint32_t n, float *hidden,
                   struct err *err)
 {
-    struct pass pass = {.forward = f, .tokens = tokens, .hidden = hidden, .n = n};
+    struct pass pass = {.forward = f, .tokens = tokens, .hidden = hidden, .n = n * f->n_sequences};
 
     if (check_tokens(f, tokens, n, err) != 0)
         return -1;
@@ -497,9 +527,11 @@ int forward_embed(struct forward *f, const int32_t *tokens, uint32_t n, float *h
 void forward_layers(struct forward *f, float *hidden, uint32_t n, uint32_t first, uint32_t last,
                     bool advance)
 {
-    struct pass pass = {.forward = f, .hidden = hidden, .n = n, .first = first, .last = last};
+    struct pass pass = {
+        .forward = f, .hidden = hidden, .n = n * f->n_sequences, .first = first, .last = last};
 
-    assert(n <= f->n_batch && n <= f->n_ctx - f->position && last <= f->model->n_layers);
+    assert(n <= f->n_batch / f->n_sequences && n <= f->n_ctx - f->position &&
+           last <= f->model->n_layers);
     if (n > 0)
         team_run(f->team, pass_work, &pass);
     if (advance)

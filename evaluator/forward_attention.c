@@ -4,6 +4,7 @@
  * multiply weights of the cache's format: keys in blocks meet queries in 8 bits, as llama.cpp does
  * it, float keys float queries.  The output mixes rows of values with the scores as weights; both
  * kinds of row are written as tokens come.  Query head h uses KV group h / (heads / groups).
+ * Sequences that go in step are attended to one after the other, each in a cache of its own.
  * Prefill goes by blocks of queries; a block's scores against all keys so far are kept whole
  * ([QUERY_BLOCK][n_ctx] a member), so memory does not grow with the square of the context and the
  * softmax needs no second look. */
@@ -15,8 +16,8 @@
 /* What a member takes of a layer's rows: all of some groups, or any pieces of row_grain. */
 struct qkv_share {
     struct span q, k, v;
-    bool own_groups; /* whole groups: attention needs no other member's work */
-    struct span heads;
+    bool own_groups;   /* whole groups: attention needs no other member's work */
+    struct span heads; /* of its own groups */
 };
 
 bool attention_can_cache(const struct model *model)
@@ -49,13 +50,19 @@ void attention_lay_out_cache(struct forward *f)
 
 enum cache_half { CACHE_KEYS, CACHE_VALUES };
 
+/* Whose rows: a layer of a sequence. */
+struct cache_part {
+    size_t sequence, layer;
+};
+
 /* The row of one position. */
-static char *cache_row(const struct forward *f, uint32_t layer, enum cache_half half, size_t group,
-                       size_t position)
+static char *cache_row(const struct forward *f, struct cache_part part, enum cache_half half,
+                       size_t group, size_t position)
 {
     size_t begin = half == CACHE_KEYS ? 0 : rows_bytes(f, f->row_bytes);
 
-    return f->cache + layer * f->layer_room + begin + (group * f->n_ctx + position) * f->row_bytes;
+    return f->cache + (part.sequence * f->model->geometry.n_layers + part.layer) * f->layer_room +
+           begin + (group * f->n_ctx + position) * f->row_bytes;
 }
 
 /* ---- projections ---------------------------------------------------------------------------- */
@@ -103,8 +110,13 @@ static struct qkv_share share_of(const struct walker *walker, const struct attn_
     share.q = rows_of_units(units, grain, 0, n_q);
     share.k = rows_of_units(units, grain, q_units, n_kv);
     share.v = rows_of_units(units, grain, q_units + kv_units, n_kv);
-    share.heads = walker_share(walker, unit->n_heads, 1);
     return share;
+}
+
+/* Of column c of a pass. */
+static size_t position_of(const struct forward *f, size_t c)
+{
+    return f->position + c / f->n_sequences;
 }
 
 /* Turn rows [begin, end) of one vector of heads; they may begin and end inside a head. */
@@ -119,17 +131,18 @@ static void rotate(const struct forward *f, float *x, struct span rows, const fl
     }
 }
 
-/* Write rows [begin, end) of one position's keys or values, x[width], to the cache; they may begin
+/* Write rows [begin, end) of the keys or values of column c, x[width], to its cache; they may begin
  * and end inside a head. */
-static void store(const struct forward *f, uint32_t layer, enum cache_half half, size_t position,
+static void store(const struct forward *f, uint32_t layer, enum cache_half half, size_t c,
                   struct span rows, const float *x)
 {
     enum format kv = f->model->kv;
+    struct cache_part part = {c % f->n_sequences, layer};
     size_t head_dim = f->model->geometry.head_dim, next;
 
     for (size_t r = rows.begin; r < rows.end; r = next) {
         size_t in_head = r % head_dim;
-        char *row = cache_row(f, layer, half, r / head_dim, position);
+        char *row = cache_row(f, part, half, r / head_dim, position_of(f, c));
         next = r - in_head + head_dim < rows.end ? r - in_head + head_dim : rows.end;
         f->kernels->store[kv](x + r, next - r,
                               row + in_head / format_block(kv) * format_block_bytes(kv));
@@ -144,8 +157,8 @@ static void project_queries(const struct forward *f, const struct attn_unit *uni
     if (rows.begin == rows.end)
         return;
     site_multiply(f, &unit->q, input, rows, n, f->q, width);
-    for (size_t t = 0; t < n; t++)
-        rotate(f, f->q + t * width, rows, f->rope_q + (f->position + t) * head_dim);
+    for (size_t c = 0; c < n; c++)
+        rotate(f, f->q + c * width, rows, f->rope_q + position_of(f, c) * head_dim);
 }
 
 static void project_keys(const struct forward *f, uint32_t layer, const struct attn_unit *unit,
@@ -156,9 +169,9 @@ static void project_keys(const struct forward *f, uint32_t layer, const struct a
     if (rows.begin == rows.end)
         return;
     site_multiply(f, &unit->k, input, rows, n, f->k, width);
-    for (size_t t = 0; t < n; t++) {
-        rotate(f, f->k + t * width, rows, f->rope + (f->position + t) * head_dim);
-        store(f, layer, CACHE_KEYS, f->position + t, rows, f->k + t * width);
+    for (size_t c = 0; c < n; c++) {
+        rotate(f, f->k + c * width, rows, f->rope + position_of(f, c) * head_dim);
+        store(f, layer, CACHE_KEYS, c, rows, f->k + c * width);
     }
 }
 
@@ -170,17 +183,17 @@ static void project_values(const struct forward *f, uint32_t layer, const struct
     if (rows.begin == rows.end)
         return;
     site_multiply(f, &unit->v, input, rows, n, f->v, width);
-    for (size_t t = 0; t < n; t++)
-        store(f, layer, CACHE_VALUES, f->position + t, rows, f->v + t * width);
+    for (size_t c = 0; c < n; c++)
+        store(f, layer, CACHE_VALUES, c, rows, f->v + c * width);
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* `n_cols` queries of one group against its first `n_keys` keys.
+/* `n_cols` queries of one group of a sequence against its first `n_keys` keys.
  *   q    vectors q_stride apart; out likewise, out_stride apart
  *   see  column c may look at the first see + c * step keys */
 struct look {
-    uint32_t layer;
+    struct cache_part part;
     size_t group, n_cols, n_keys, see, step;
     const float *q;
     float *out;
@@ -203,7 +216,7 @@ static void score(const struct forward *f, const struct scratch *scratch, const 
             f->kernels->pack[kv][act](look->q + c * look->q_stride, head_dim,
                                       scratch->queries + c * query_bytes);
     }
-    f->kernels->matmul[kv][act](cache_row(f, look->layer, CACHE_KEYS, look->group, 0), f->row_bytes,
+    f->kernels->matmul[kv][act](cache_row(f, look->part, CACHE_KEYS, look->group, 0), f->row_bytes,
                                 look->n_keys, head_dim, queries, query_bytes, look->n_cols,
                                 scratch->scores, f->score_stride);
 }
@@ -219,54 +232,70 @@ static void attend(const struct forward *f, const struct scratch *scratch, const
         f->kernels->softmax(row, seen);
         memset(row + seen, 0, (look->n_keys - seen) * sizeof *row);
     }
-    f->kernels->mix[f->model->kv](cache_row(f, look->layer, CACHE_VALUES, look->group, 0),
+    f->kernels->mix[f->model->kv](cache_row(f, look->part, CACHE_VALUES, look->group, 0),
                                   f->row_bytes, look->n_keys, f->model->geometry.head_dim,
                                   scratch->scores, stride, look->n_cols, look->out,
                                   look->out_stride);
 }
 
 /* One token: the query heads of a group are the columns, so that its cache is read once. */
-static void attend_token(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
-                         struct span heads)
+static void attend_token(const struct walker *walker, struct cache_part part,
+                         const struct attn_unit *unit, struct span heads)
 {
     const struct forward *f = walker->pass->forward;
     size_t head_dim = f->model->geometry.head_dim, ratio = unit->n_heads / unit->n_groups, next;
+    size_t first = part.sequence * unit->n_heads * head_dim;
 
     for (size_t h = heads.begin; h < heads.end; h = next) {
         size_t group = h / ratio;
         next = (group + 1) * ratio < heads.end ? (group + 1) * ratio : heads.end;
         next = next - h <= QUERY_BLOCK ? next : h + QUERY_BLOCK;
-        struct look look = {.layer = layer,
+        struct look look = {.part = part,
                             .group = group,
                             .n_cols = next - h,
                             .n_keys = f->position + 1,
                             .see = f->position + 1,
-                            .q = f->q + h * head_dim,
-                            .out = f->attn + h * head_dim,
+                            .q = f->q + first + h * head_dim,
+                            .out = f->attn + first + h * head_dim,
                             .q_stride = head_dim,
                             .out_stride = head_dim};
         attend(f, &f->scratch[walker->member], &look);
     }
 }
 
+/* One token of each sequence.  Where members share heads, they do so over all sequences. */
+static void attend_tokens(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
+                          const struct qkv_share *share)
+{
+    size_t n_heads = unit->n_heads, n = walker->pass->n;
+    struct span all = walker_share(walker, n * n_heads, 1);
+
+    for (size_t s = 0; s < n; s++) {
+        struct span heads =
+            share->own_groups ? share->heads : rows_of_units(all, 1, s * n_heads, n_heads);
+        attend_token(walker, (struct cache_part){s, layer}, unit, heads);
+    }
+}
+
 /* Many tokens: a head and a block of queries at a time. */
-static void attend_block(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
-                         size_t head, size_t block)
+static void attend_block(const struct walker *walker, struct cache_part part,
+                         const struct attn_unit *unit, size_t head, size_t block)
 {
     const struct forward *f = walker->pass->forward;
-    size_t n = walker->pass->n, begin = block * QUERY_BLOCK;
+    size_t n = walker->pass->n / f->n_sequences, begin = block * QUERY_BLOCK;
     size_t end = begin + QUERY_BLOCK < n ? begin + QUERY_BLOCK : n;
     size_t head_dim = f->model->geometry.head_dim, width = unit->n_heads * head_dim;
-    struct look look = {.layer = layer,
+    size_t first = (begin * f->n_sequences + part.sequence) * width + head * head_dim;
+    struct look look = {.part = part,
                         .group = head / (unit->n_heads / unit->n_groups),
                         .n_cols = end - begin,
                         .n_keys = f->position + end,
                         .see = f->position + begin + 1,
                         .step = 1,
-                        .q = f->q + begin * width + head * head_dim,
-                        .out = f->attn + begin * width + head * head_dim,
-                        .q_stride = width,
-                        .out_stride = width};
+                        .q = f->q + first,
+                        .out = f->attn + first,
+                        .q_stride = f->n_sequences * width,
+                        .out_stride = f->n_sequences * width};
 
     attend(f, &f->scratch[walker->member], &look);
 }
@@ -274,17 +303,21 @@ static void attend_block(const struct walker *walker, uint32_t layer, const stru
 static void attend_batch(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
                          const struct qkv_share *share)
 {
-    size_t n_blocks = (walker->pass->n + QUERY_BLOCK - 1) / QUERY_BLOCK;
+    size_t n_sequences = walker->pass->forward->n_sequences, n_heads = unit->n_heads;
+    size_t n_blocks = (walker->pass->n / n_sequences + QUERY_BLOCK - 1) / QUERY_BLOCK;
 
-    if (share->own_groups) {
-        for (size_t h = share->heads.begin; h < share->heads.end; h++)
-            for (size_t b = 0; b < n_blocks; b++)
-                attend_block(walker, layer, unit, h, b);
-        return;
+    for (size_t s = 0; s < n_sequences; s++) {
+        struct cache_part part = {s, layer};
+        if (share->own_groups) {
+            for (size_t h = share->heads.begin; h < share->heads.end; h++)
+                for (size_t b = 0; b < n_blocks; b++)
+                    attend_block(walker, part, unit, h, b);
+            continue;
+        }
+        /* Dealt out one by one, the heads of a block after each other: they cost the same. */
+        for (size_t i = walker->member; i < n_blocks * n_heads; i += walker->n_members)
+            attend_block(walker, part, unit, i % n_heads, i / n_heads);
     }
-    /* Dealt out one by one, the heads of a block after each other: they cost the same. */
-    for (size_t i = walker->member; i < n_blocks * unit->n_heads; i += walker->n_members)
-        attend_block(walker, layer, unit, i % unit->n_heads, i / unit->n_heads);
 }
 
 void attention_run(const struct walker *walker, uint32_t layer, const struct attn_unit *unit)
@@ -300,8 +333,8 @@ void attention_run(const struct walker *walker, uint32_t layer, const struct att
     project_values(p->forward, layer, unit, &input, share.v, p->n);
     if (!share.own_groups)
         walker_wait(walker);
-    if (p->n == 1)
-        attend_token(walker, layer, unit, share.heads);
+    if (p->n == p->forward->n_sequences)
+        attend_tokens(walker, layer, unit, &share);
     else
         attend_batch(walker, layer, unit, &share);
 }

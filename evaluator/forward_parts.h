@@ -45,7 +45,8 @@ struct forward {
     const struct kernels *kernels;
     struct team *team;
     uint32_t n_ctx, n_batch, position;
-    uint32_t d_model; /* the widest */
+    uint32_t n_sequences, most_sequences; /* in step now, that there is room for */
+    uint32_t d_model;                     /* the widest */
     forward_listen_fn *listen;
     void *listen_arg;
     struct arena arena;
@@ -54,11 +55,11 @@ struct forward {
      * with the scale of the scores, 1 / sqrt(head_dim). */
     float *rope, *rope_q;
 
-    /* The KV cache of a layer: keys, then values, each [group][n_ctx] rows of head_dim in the
-     * model's KV format, so that one token more is one row more in any format.  A narrower unit
-     * uses the first groups. */
+    /* The KV cache, [sequence][layer]; of a layer: keys, then values, each [group][n_ctx] rows of
+     * head_dim in the model's KV format, so that one token more is one row more in any format.  A
+     * narrower unit uses the first groups. */
     char *cache;
-    size_t layer_room;   /* bytes that there are for a layer */
+    size_t layer_room;   /* bytes that there are for a layer of a sequence */
     size_t row_bytes;    /* of one position of a group */
     size_t score_stride; /* positions */
 
@@ -68,7 +69,8 @@ struct forward {
     struct scratch *scratch; /* [team_size] */
 };
 
-/* One pass, the same for all members. */
+/* One pass, the same for all members.  Column c of its n is token c / n_sequences of sequence
+ * c % n_sequences. */
 struct pass {
     struct forward *forward;
     const int32_t *tokens; /* NULL: hidden is given */
