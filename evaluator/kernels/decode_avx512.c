@@ -228,6 +228,7 @@ INLINE void rows_k(step_k_fn *step, int block_bytes, int d_at, const uint8_t *w,
             for (int v = 0; v < 4; v++)
                 a.q[v] = _mm512_loadu_si512(act.q + b * BLOCK_K + (size_t)v * 64);
             a.sums = _mm256_loadu_si256((const void *)(act.sums + b * BLOCK_GROUPS));
+#pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
                 const uint8_t *p = w + (size_t)i * apart + b * (size_t)block_bytes;
                 prefetch(p, block_bytes);
