@@ -1,0 +1,63 @@
+/* decode_avx512.h - what the AVX-512 decode kernels share; for their files only.
+ *
+ * Rows are taken four at a time from the four quarters of the matrix: the loads of activations are
+ * shared, four independent sums hide latencies, and each quarter is one long stream for the
+ * prefetchers. */
+#ifndef KERF_DECODE_AVX512_H
+#define KERF_DECODE_AVX512_H
+
+#include "evaluator/kernels/codes_avx512.h"
+#include "evaluator/kernels/int8_avx512.h"
+
+enum { STREAMS = 4, AHEAD = 1536 };
+
+/* Of one row: sums of products, sums that belong to minima or offsets. */
+struct row_sum {
+    __m512 main;
+    __m256 side;
+};
+
+INLINE void prefetch(const uint8_t *p, int bytes)
+{
+    for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+INLINE __m256 row_lanes(const struct row_sum *r)
+{
+    __m256 low = _mm512_castps512_ps256(r->main), high = _mm512_extractf32x8_ps(r->main, 1);
+    return _mm256_add_ps(_mm256_add_ps(low, high), r->side);
+}
+
+/* Sums over lanes, of four rows at once: short rows would otherwise spend a good part of their time
+ * here.  The first `n` are wanted. */
+INLINE void rows_store(const struct row_sum sum[STREAMS], int n, float *out, size_t apart)
+{
+    __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(row_lanes(&sum[0]), row_lanes(&sum[1])),
+                                _mm256_hadd_ps(row_lanes(&sum[2]), row_lanes(&sum[3])));
+    __m128 totals = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    float total[4];
+    _mm_storeu_ps(total, totals);
+    for (int i = 0; i < n; i++)
+        out[(size_t)i * apart] = total[i];
+}
+
+/* decode_NAME_avx512.  call(p, apart, n, n_in, act, out, out_apart): the rows p, p + apart, ...
+ * four of them, of which the first n are stored `out_apart` from each other.  Rows left over are
+ * the first of four equal ones, so that no row depends on where it stands. */
+#define DECODE(name, group, call)                                                                  \
+    void decode_##name##_avx512(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,       \
+                                const void *packed, float *out)                                    \
+    {                                                                                              \
+        const uint8_t *p = w;                                                                      \
+        struct act_view act = act_view(packed, n_in, group);                                       \
+        size_t quarter = n_rows / STREAMS, done = STREAMS * quarter;                               \
+        for (size_t r = 0; r < quarter + n_rows - done; r++) {                                     \
+            bool four = r < quarter;                                                               \
+            size_t row = four ? r : done + r - quarter;                                            \
+            call(p + row * row_bytes, four ? quarter * row_bytes : 0, four ? STREAMS : 1, n_in,    \
+                 act, out + row, quarter);                                                         \
+        }                                                                                          \
+    }
+
+#endif
