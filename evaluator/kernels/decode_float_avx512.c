@@ -24,7 +24,7 @@ enum { STREAMS = 4, AHEAD = 1536, PIECE = 32, DIGITS = 3 };
 struct fixed {
     _Alignas(64) int8_t digit[DIGITS][BLOCK_K];
     float scale[BLOCK_GROUPS];
-    float sum[BLOCK_GROUPS];   /* of the sixteen, times the scale */
+    float sum[BLOCK_GROUPS];    /* of the sixteen, times the scale */
     float sum_k4[BLOCK_GROUPS]; /* eight zeros; sums of the groups of 32 */
 };
 
@@ -79,8 +79,8 @@ static void fix(const float *x, size_t n, struct fixed *f)
     exponent = _mm512_max_ps(exponent, _mm512_set1_ps(LEAST_EXPONENT));
     exponent = _mm512_min_ps(exponent, _mm512_set1_ps(128));
     __m512 one = _mm512_set1_ps(1), bits = _mm512_set1_ps(FIXED_BITS);
-    __m512 scale = _mm512_mask_scalef_ps(_mm512_set1_ps(NAN), finite, one,
-                                         _mm512_sub_ps(exponent, bits));
+    __m512 scale =
+        _mm512_mask_scalef_ps(_mm512_set1_ps(NAN), finite, one, _mm512_sub_ps(exponent, bits));
     __m512 inverse = _mm512_scalef_ps(one, _mm512_sub_ps(bits, exponent));
     for (int g = 0; g < 16; g++) {
         __m512 spread = _mm512_permutexvar_ps(_mm512_set1_epi32(g), inverse);
@@ -95,8 +95,7 @@ static void fix(const float *x, size_t n, struct fixed *f)
     __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(merge_lanes(plus, m)), scale);
     const __m512i even = _mm512_set_epi32(14, 12, 10, 8, 6, 4, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m512i odd = _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    __m512 pairs =
-        _mm512_add_ps(_mm512_permutexvar_ps(even, sum), _mm512_permutexvar_ps(odd, sum));
+    __m512 pairs = _mm512_add_ps(_mm512_permutexvar_ps(even, sum), _mm512_permutexvar_ps(odd, sum));
     _mm512_store_ps(f->scale, scale);
     _mm512_store_ps(f->sum, sum);
     _mm512_store_ps(f->sum_k4, _mm512_maskz_mov_ps(0xff00, pairs));
@@ -283,11 +282,10 @@ INLINE void rows_store(const __m512 sum[STREAMS], int n, bool add, float *out, s
     __m256 half[STREAMS];
     float total[STREAMS];
     for (int i = 0; i < STREAMS; i++)
-        half[i] = i < n ? _mm256_add_ps(_mm512_castps512_ps256(sum[i]),
-                                        _mm512_extractf32x8_ps(sum[i], 1))
-                        : _mm256_setzero_ps();
-    __m256 all =
-        _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+        half[i] =
+            i < n ? _mm256_add_ps(_mm512_castps512_ps256(sum[i]), _mm512_extractf32x8_ps(sum[i], 1))
+                  : _mm256_setzero_ps();
+    __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
     _mm_storeu_ps(total, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
     for (int i = 0; i < n; i++)
         out[(size_t)i * apart] = add ? out[(size_t)i * apart] + total[i] : total[i];

@@ -8,9 +8,9 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { STREAMS = 4, AHEAD = 1024, CHUNK = 256, ROWS = 16, FEW_COLUMNS = 2 };
+enum { STREAMS = 4, AHEAD = 1024, CHUNK = 256, ROWS = 16 };
 
-/* ---- one column, float formats ---- */
+/* ---- a few columns, float formats ---- */
 
 typedef __m256 load_fn(const void *p, size_t n);
 
@@ -40,36 +40,17 @@ INLINE void rows_dot(load_fn *load, size_t element, const char *w, size_t apart,
 }
 
 INLINE void decode_float(load_fn *load, size_t element, const char *w, size_t row_bytes,
-                         size_t n_rows, size_t n_in, const float *x, float *out)
+                         size_t n_rows, size_t n_in, const char *act, size_t act_bytes,
+                         size_t n_cols, float *out, size_t out_stride)
 {
     size_t quarter = n_rows / STREAMS;
-    for (size_t r = 0; r < quarter; r++)
-        rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in, x, out + r,
-                 quarter);
-    for (size_t r = STREAMS * quarter; r < n_rows; r++)
-        rows_dot(load, element, w + r * row_bytes, 0, 1, n_in, x, out + r, 0);
-}
-
-/* ---- one column, quantized formats: unpack a piece, multiply, forget ---- */
-
-static void decode_unpacked(kernel_unpack_fn *unpack, size_t block, size_t block_bytes,
-                            const char *w, size_t row_bytes, size_t n_rows, size_t n_in,
-                            const float *x, float *out)
-{
-    for (size_t r = 0; r < n_rows; r++) {
-        __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                         _mm256_setzero_ps()};
-        for (size_t begin = 0; begin < n_in; begin += CHUNK) {
-            float y[CHUNK];
-            size_t n = n_in - begin < CHUNK ? n_in - begin : CHUNK;
-            unpack(w + r * row_bytes + begin / block * block_bytes, n, y);
-            for (size_t i = 0; i < n; i += 32)
-                for (size_t k = 0; k < 4; k++)
-                    sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(y + i + 8 * k),
-                                             _mm256_loadu_ps(x + begin + i + 8 * k), sum[k]);
-        }
-        out[r] =
-            lanes_sum(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+    for (size_t c = 0; c < n_cols; c++, act += act_bytes, out += out_stride) {
+        const float *x = (const void *)act;
+        for (size_t r = 0; r < quarter; r++)
+            rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in, x,
+                     out + r, quarter);
+        for (size_t r = STREAMS * quarter; r < n_rows; r++)
+            rows_dot(load, element, w + r * row_bytes, 0, 1, n_in, x, out + r, 0);
     }
 }
 
@@ -191,27 +172,21 @@ static kernel_unpack_fn *unpack_of[N_FORMATS];
                               const void *act, size_t act_bytes, size_t n_cols, float *out,        \
                               size_t out_stride)                                                   \
     {                                                                                              \
-        if (n_cols > FEW_COLUMNS) {                                                                \
+        if (n_cols > FEW_COLUMNS)                                                                  \
             tile_float(unpack_of[FORMAT_##name], block, bytes, w, row_bytes, n_rows, n_in, act,    \
                        act_bytes, n_cols, out, out_stride);                                        \
-            return;                                                                                \
-        }                                                                                          \
-        for (size_t c = 0; c < n_cols; c++)                                                        \
-            DECODE_##name(w, row_bytes, n_rows, n_in,                                              \
-                          (const void *)((const char *)act + c * act_bytes),                       \
-                          out + c * out_stride);                                                   \
+        else                                                                                       \
+            DECODE_##name(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out, out_stride);    \
     }
-#define UNPACKED(name, block, bytes, ...)                                                          \
-    decode_unpacked(unpack_of[FORMAT_##name], block, bytes, __VA_ARGS__)
-#define DECODE_Q2_K(...)   UNPACKED(Q2_K, 256, 84, __VA_ARGS__)
-#define DECODE_Q3_K(...)   UNPACKED(Q3_K, 256, 110, __VA_ARGS__)
-#define DECODE_IQ4_NL(...) UNPACKED(IQ4_NL, 32, 18, __VA_ARGS__)
-#define DECODE_Q4_0(...)   UNPACKED(Q4_0, 32, 18, __VA_ARGS__)
-#define DECODE_Q4_K(...)   UNPACKED(Q4_K, 256, 144, __VA_ARGS__)
-#define DECODE_Q5_0(...)   UNPACKED(Q5_0, 32, 22, __VA_ARGS__)
-#define DECODE_Q5_K(...)   UNPACKED(Q5_K, 256, 176, __VA_ARGS__)
-#define DECODE_Q6_K(...)   UNPACKED(Q6_K, 256, 210, __VA_ARGS__)
-#define DECODE_Q8_0(...)   UNPACKED(Q8_0, 32, 34, __VA_ARGS__)
+#define DECODE_Q2_K(...)   decode_float_Q2_K_avx2(__VA_ARGS__)
+#define DECODE_Q3_K(...)   decode_float_Q3_K_avx2(__VA_ARGS__)
+#define DECODE_IQ4_NL(...) decode_float_IQ4_NL_avx2(__VA_ARGS__)
+#define DECODE_Q4_0(...)   decode_float_Q4_0_avx2(__VA_ARGS__)
+#define DECODE_Q4_K(...)   decode_float_Q4_K_avx2(__VA_ARGS__)
+#define DECODE_Q5_0(...)   decode_float_Q5_0_avx2(__VA_ARGS__)
+#define DECODE_Q5_K(...)   decode_float_Q5_K_avx2(__VA_ARGS__)
+#define DECODE_Q6_K(...)   decode_float_Q6_K_avx2(__VA_ARGS__)
+#define DECODE_Q8_0(...)   decode_float_Q8_0_avx2(__VA_ARGS__)
 #define DECODE_F16(...)    decode_float(load_f16_8, 2, __VA_ARGS__)
 #define DECODE_BF16(...)   decode_float(load_bf16_8, 2, __VA_ARGS__)
 #define DECODE_F32(...)    decode_float(load_f32_8, 4, __VA_ARGS__)

@@ -8,8 +8,13 @@
  * 8 bits (ACT_Q8): the K-quants take groups of 256 with an f32 scale, the 32-block formats groups
  * of 32 with an f16 scale; codes and scales are the numbers of ggml's Q8_K and Q8_0.  Their layout
  * is the same in every set, for every format of a block size, and private to the kernels
- * (act_pack.h): x packed for Q4_K serves Q2_K too.  With ACT_FLOAT the packed activation is the
- * float vector. A value that is not finite makes the products of its group NaN. */
+ * (act_pack.h): x packed for Q4_K serves Q2_K too.  A value that is not finite makes the products
+ * of its group NaN.
+ *
+ * With ACT_FLOAT the packed activation is the float vector, and products are those of floats, but
+ * for one freedom: with quantized weights a set may round an activation by up to 2^-22 of the
+ * largest of its group of 16 (or 2^-123, if that is more).  A value that is not finite leaves no
+ * finite product. */
 #ifndef KERF_KERNELS_H
 #define KERF_KERNELS_H
 

@@ -133,7 +133,8 @@ static int check_act(enum format format, enum act_format act, const struct kerne
     }
     if (memcmp(t.packed[0], t.packed[1], COLS * act_bytes) != 0)
         return differs(err, "the packing", format_name(format));
-    if (!products_agree(format, act, set, reference, 1))
+    if (!products_agree(format, act, set, reference, 1) ||
+        !products_agree(format, act, set, reference, 2))
         return differs(err, "decode", format_name(format));
     if (!products_agree(format, act, set, reference, COLS))
         return differs(err, "prefill", format_name(format));

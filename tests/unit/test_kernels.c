@@ -287,6 +287,110 @@ static void test_matmul(const struct kernels *set)
     }
 }
 
+/* Rows longer than any kernel takes at once. */
+static void test_long_rows(const struct kernels *set)
+{
+    static const size_t lengths[] = {8192 + 256, 2 * 8192 + 3 * 256, 4096 + 2048, 8192 + 96};
+    struct rng rng = rng_make(83, set->isa);
+    for (int f = 0; f < N_FORMATS; f++) {
+        for (int a = 0; a < N_ACT_FORMATS; a++) {
+            bool good = true, guarded = true;
+            if (set->matmul[f][a] == NULL)
+                continue;
+            for (size_t k = 0; k < 8; k++) {
+                struct problem p;
+                if (!format_fits((enum format)f, lengths[k / 2]))
+                    continue;
+                problem_init(&p, (enum format)f, (enum act_format)a, 5, lengths[k / 2], 1 + k % 4,
+                             &rng);
+                good = good && matches(set, &p, &guarded);
+                problem_fini(&p);
+            }
+            ok(good && guarded, "%s: %s with %s activations multiplies long rows right", set->name,
+               format_name((enum format)f), act_format_name((enum act_format)a));
+        }
+    }
+}
+
+/* What rounding to the largest of sixteen may change (kernels.h), on top of rounding sums. */
+static double freedom(const struct problem *p, size_t r, size_t c)
+{
+    double all = 0;
+    float *w = get(p->n_in * sizeof *w);
+    kernels_reference()->unpack[p->format](p->w + r * p->row_bytes, p->n_in, w);
+    for (size_t i = 0; i < p->n_in; i += GROUP) {
+        double largest = 0, weights = 0;
+        for (size_t k = i; k < i + GROUP; k++) {
+            largest = fmax(largest, fabs((double)p->x[c * p->n_in + k]));
+            weights += fabs((double)w[k]);
+        }
+        all += weights * fmax(largest * 0x1p-22, 0x1p-123);
+    }
+    free(w);
+    return all;
+}
+
+/* From 2^-132 to 2^65, with one in 37 a million times as large as its neighbours. */
+static void test_wild_activations(const struct kernels *set)
+{
+    struct rng rng = rng_make(84, set->isa);
+    for (int f = 0; f < N_FORMATS; f++) {
+        bool good = true;
+        for (size_t k = 0; k < 12; k++) {
+            struct problem p;
+            float out[4 * (MAX_ROWS + GAP)];
+            problem_init(&p, (enum format)f, ACT_FLOAT, 9, 512, 1 + k % 4, &rng);
+            for (size_t i = 0; i < p.n_cols * p.n_in; i++) {
+                int size = (int)k * 15 - 120 + (i % 37 == 0 ? 20 : 0);
+                p.x[i] = k == 0 ? 0 : ldexpf(p.x[i], size - (int)rng_below(&rng, 12));
+            }
+            memcpy(p.packed, p.x, p.n_cols * p.act_bytes);
+            set->matmul[f][ACT_FLOAT](p.w, p.row_bytes, p.n_rows, p.n_in, p.packed, p.act_bytes,
+                                      p.n_cols, out, p.stride);
+            for (size_t c = 0; c < p.n_cols; c++) {
+                for (size_t r = 0; r < p.n_rows; r++) {
+                    double magnitude, want = exact(&p, r, c, &magnitude);
+                    double error = fabs((double)out[c * p.stride + r] - want);
+                    good = good && error <= 4e-6 * magnitude + freedom(&p, r, c) + 0x1p-140;
+                }
+            }
+            problem_fini(&p);
+        }
+        ok(good, "%s: %s takes float activations of any size", set->name,
+           format_name((enum format)f));
+    }
+}
+
+/* Every product that the activation takes part in shows it, and no other. */
+static void test_not_finite(const struct kernels *set)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct rng rng = rng_make(85, set->isa);
+    for (int f = 0; f < N_FORMATS; f++) {
+        bool shows = true, alone = true;
+        for (size_t k = 0; k < 24; k++) {
+            struct problem p;
+            float out[5 * (MAX_ROWS + GAP)];
+            size_t n_in = format_fits((enum format)f, 96) ? 96 : 512, n_cols = 1 + k % 5;
+            problem_init(&p, (enum format)f, ACT_FLOAT, 11, n_in, n_cols, &rng);
+            size_t column = rng_below(&rng, n_cols);
+            p.x[column * n_in + rng_below(&rng, n_in)] = bad[k % 3];
+            memcpy(p.packed, p.x, n_cols * p.act_bytes);
+            set->matmul[f][ACT_FLOAT](p.w, p.row_bytes, p.n_rows, n_in, p.packed, p.act_bytes,
+                                      n_cols, out, p.stride);
+            for (size_t c = 0; c < n_cols; c++)
+                for (size_t r = 0; r < p.n_rows; r++)
+                    if (c == column)
+                        shows = shows && !isfinite(out[c * p.stride + r]);
+                    else
+                        alone = alone && isfinite(out[c * p.stride + r]);
+            problem_fini(&p);
+        }
+        ok(shows && alone, "%s: %s with a float activation that is not finite shows it", set->name,
+           format_name((enum format)f));
+    }
+}
+
 /* Threads take different rows: where the cut falls must not change a bit. */
 static void test_divisions(const struct kernels *set)
 {
@@ -520,6 +624,9 @@ static void test_sets(void)
         }
         ok(set->isa == isa && strcmp(set->name, isa_name(isa)) == 0, "%s is offered", set->name);
         test_matmul(set);
+        test_long_rows(set);
+        test_wild_activations(set);
+        test_not_finite(set);
         test_divisions(set);
         test_unpack(set);
         test_pack(set);
