@@ -47,6 +47,7 @@ static void plan_scratch(struct forward *f, struct plan *plan, struct scratch *s
     s->normed = plan_take(plan, 1, widest, sizeof(float));
     s->packed[KIND_Q8_32] = plan_take(plan, 1, packed_bytes(FORMAT_Q8_0, widest), 1);
     s->packed[KIND_Q8_K] = plan_take(plan, 1, packed_bytes(FORMAT_Q4_K, widest), 1);
+    s->attend = plan_take(plan, kernels_attend_bytes(f->model->geometry.head_dim), 1, 1);
     s->scores = plan_take(plan, QUERY_BLOCK, f->score_stride, sizeof(float));
     if (format_fits(FORMAT_Q8_0, f->model->geometry.head_dim))
         s->queries =

@@ -1,13 +1,15 @@
 /* forward_attention.c - queries, keys and values of a layer, their cache, and attention over it.
  *
- * Scores are products of queries with rows of the cache, so they run on the kernels that also
- * multiply weights of the cache's format: keys in blocks meet queries in 8 bits, as llama.cpp does
- * it, float keys float queries.  The output mixes rows of values with the scores as weights; both
- * kinds of row are written as tokens come.  Query head h uses KV group h / (heads / groups).
- * Sequences that go in step are attended to one after the other, each in a cache of its own.
- * Prefill goes by blocks of queries; a block's scores against all keys so far are kept whole
- * ([QUERY_BLOCK][n_ctx] a member), so memory does not grow with the square of the context and the
- * softmax needs no second look. */
+ * Keys in blocks meet queries in 8 bits, as llama.cpp does it, float keys float queries; rows of
+ * both keys and values are written as tokens come.  Query head h uses KV group h / (heads /
+ * groups).  Sequences that go in step are attended to one after the other, each in a cache of its
+ * own.
+ *
+ * Prefill goes by blocks of positions, whose attention is one call of a kernel that takes keys and
+ * values a tile at a time: its memory does not hang on the context.  With a single position there
+ * are too few queries for that.  Then scores are products with rows of the cache, on the kernels
+ * that also multiply weights of the cache's format, and are kept whole, [heads of a group][n_ctx]
+ * a member; the output mixes rows of values with them as weights. */
 #include "evaluator/forward_parts.h"
 
 #include <assert.h>
@@ -189,53 +191,45 @@ static void project_values(const struct forward *f, uint32_t layer, const struct
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* `n_cols` queries of one group of a sequence against its first `n_keys` keys.
- *   q    vectors q_stride apart; out likewise, out_stride apart
- *   see  column c may look at the first see + c * step keys */
+/* `n_heads` queries of one group of a sequence, side by side, against its first `n_keys` keys. */
 struct look {
     struct cache_part part;
-    size_t group, n_cols, n_keys, see, step;
-    const float *q;
-    float *out;
-    size_t q_stride, out_stride;
+    size_t group, n_heads, n_keys;
+    const float *q; /* [n_heads][head_dim] */
+    float *out;     /* likewise */
 };
 
-/* scores[c * score_stride + p] = query c times the key of position p. */
+/* scores[h * score_stride + p] = query h times the key of position p. */
 static void score(const struct forward *f, const struct scratch *scratch, const struct look *look)
 {
     enum format kv = f->model->kv;
     enum act_format act = act_format_of(kv);
     size_t head_dim = f->model->geometry.head_dim;
     const char *queries = (const char *)look->q;
-    size_t query_bytes = look->q_stride * sizeof(float);
+    size_t query_bytes = head_dim * sizeof(float);
 
     if (act == ACT_Q8) {
         queries = scratch->queries;
         query_bytes = kernels_act_bytes(kv, act, head_dim);
-        for (size_t c = 0; c < look->n_cols; c++)
-            f->kernels->pack[kv][act](look->q + c * look->q_stride, head_dim,
-                                      scratch->queries + c * query_bytes);
+        for (size_t h = 0; h < look->n_heads; h++)
+            f->kernels->pack[kv][act](look->q + h * head_dim, head_dim,
+                                      scratch->queries + h * query_bytes);
     }
     f->kernels->matmul[kv][act](cache_row(f, look->part, CACHE_KEYS, look->group, 0), f->row_bytes,
-                                look->n_keys, head_dim, queries, query_bytes, look->n_cols,
+                                look->n_keys, head_dim, queries, query_bytes, look->n_heads,
                                 scratch->scores, f->score_stride);
 }
 
 static void attend(const struct forward *f, const struct scratch *scratch, const struct look *look)
 {
-    size_t stride = f->score_stride;
+    size_t stride = f->score_stride, head_dim = f->model->geometry.head_dim;
 
     score(f, scratch, look);
-    for (size_t c = 0; c < look->n_cols; c++) {
-        float *row = scratch->scores + c * stride;
-        size_t seen = look->see + c * look->step;
-        f->kernels->softmax(row, seen);
-        memset(row + seen, 0, (look->n_keys - seen) * sizeof *row);
-    }
+    for (size_t h = 0; h < look->n_heads; h++)
+        f->kernels->softmax(scratch->scores + h * stride, look->n_keys);
     f->kernels->mix[f->model->kv](cache_row(f, look->part, CACHE_VALUES, look->group, 0),
-                                  f->row_bytes, look->n_keys, f->model->geometry.head_dim,
-                                  scratch->scores, stride, look->n_cols, look->out,
-                                  look->out_stride);
+                                  f->row_bytes, look->n_keys, head_dim, scratch->scores, stride,
+                                  look->n_heads, look->out, head_dim);
 }
 
 /* One token: the query heads of a group are the columns, so that its cache is read once. */
@@ -252,13 +246,10 @@ static void attend_token(const struct walker *walker, struct cache_part part,
         next = next - h <= QUERY_BLOCK ? next : h + QUERY_BLOCK;
         struct look look = {.part = part,
                             .group = group,
-                            .n_cols = next - h,
+                            .n_heads = next - h,
                             .n_keys = f->position + 1,
-                            .see = f->position + 1,
                             .q = f->q + first + h * head_dim,
-                            .out = f->attn + first + h * head_dim,
-                            .q_stride = head_dim,
-                            .out_stride = head_dim};
+                            .out = f->attn + first + h * head_dim};
         attend(f, &f->scratch[walker->member], &look);
     }
 }
@@ -277,27 +268,44 @@ static void attend_tokens(const struct walker *walker, uint32_t layer, const str
     }
 }
 
-/* Many tokens: a head and a block of queries at a time. */
+/* Many tokens: QUERY_BLOCK positions of some heads of one group at a time. */
 static void attend_block(const struct walker *walker, struct cache_part part,
-                         const struct attn_unit *unit, size_t head, size_t block)
+                         const struct attn_unit *unit, struct span heads, size_t block)
 {
     const struct forward *f = walker->pass->forward;
     size_t n = walker->pass->n / f->n_sequences, begin = block * QUERY_BLOCK;
     size_t end = begin + QUERY_BLOCK < n ? begin + QUERY_BLOCK : n;
     size_t head_dim = f->model->geometry.head_dim, width = unit->n_heads * head_dim;
-    size_t first = (begin * f->n_sequences + part.sequence) * width + head * head_dim;
-    struct look look = {.part = part,
-                        .group = head / (unit->n_heads / unit->n_groups),
-                        .n_cols = end - begin,
-                        .n_keys = f->position + end,
-                        .see = f->position + begin + 1,
-                        .step = 1,
-                        .q = f->q + first,
-                        .out = f->attn + first,
-                        .q_stride = f->n_sequences * width,
-                        .out_stride = f->n_sequences * width};
+    size_t first = (begin * f->n_sequences + part.sequence) * width + heads.begin * head_dim;
+    size_t group = heads.begin / (unit->n_heads / unit->n_groups);
+    struct attention attention = {.keys = cache_row(f, part, CACHE_KEYS, group, 0),
+                                  .values = cache_row(f, part, CACHE_VALUES, group, 0),
+                                  .queries = f->q + first,
+                                  .out = f->attn + first,
+                                  .head_dim = head_dim,
+                                  .n_heads = heads.end - heads.begin,
+                                  .n_positions = end - begin,
+                                  .see = f->position + begin + 1,
+                                  .queries_stride = f->n_sequences * width,
+                                  .out_stride = f->n_sequences * width};
 
-    attend(f, &f->scratch[walker->member], &look);
+    f->kernels->attend[f->model->kv](&attention, f->scratch[walker->member].attend);
+}
+
+/* All blocks of whole groups: heads of a group go together, so that its keys and values are
+ * unpacked once for several of them. */
+static void attend_groups(const struct walker *walker, struct cache_part part,
+                          const struct attn_unit *unit, struct span heads, size_t n_blocks)
+{
+    enum { MOST = ATTEND_COLUMNS / QUERY_BLOCK };
+    size_t ratio = unit->n_heads / unit->n_groups;
+
+    for (size_t h = heads.begin, next; h < heads.end; h = next) {
+        next = h / ratio * ratio + ratio;
+        next = next - h <= MOST ? next : h + MOST;
+        for (size_t b = 0; b < n_blocks; b++)
+            attend_block(walker, part, unit, (struct span){h, next}, b);
+    }
 }
 
 static void attend_batch(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
@@ -309,14 +317,13 @@ static void attend_batch(const struct walker *walker, uint32_t layer, const stru
     for (size_t s = 0; s < n_sequences; s++) {
         struct cache_part part = {s, layer};
         if (share->own_groups) {
-            for (size_t h = share->heads.begin; h < share->heads.end; h++)
-                for (size_t b = 0; b < n_blocks; b++)
-                    attend_block(walker, part, unit, h, b);
+            attend_groups(walker, part, unit, share->heads, n_blocks);
             continue;
         }
         /* Dealt out one by one, the heads of a block after each other: they cost the same. */
         for (size_t i = walker->member; i < n_blocks * n_heads; i += walker->n_members)
-            attend_block(walker, part, unit, i % n_heads, i / n_heads);
+            attend_block(walker, part, unit, (struct span){i % n_heads, i % n_heads + 1},
+                         i / n_heads);
     }
 }
 

@@ -35,7 +35,8 @@ struct site_input {
 struct scratch {
     float *normed;             /* [widest row], one token */
     char *packed[N_ACT_KINDS]; /* one token; none for KIND_FLOAT */
-    float *scores;             /* [QUERY_BLOCK][score_stride] */
+    char *attend;              /* room of the kernel */
+    float *scores;             /* [QUERY_BLOCK][score_stride], one token */
     char *queries;             /* [QUERY_BLOCK], packed to meet keys in blocks; NULL where
                                   the head size takes none */
 };
@@ -121,7 +122,7 @@ void attention_size_cache(struct forward *forward);
 /* Lay the cache out for the model's KV format, which must fit the room. */
 void attention_lay_out_cache(struct forward *forward);
 
-/* Queries that are scored at once against all keys. */
+/* Positions whose queries meet keys together; of one position, heads of a group. */
 #define QUERY_BLOCK 32
 
 #endif

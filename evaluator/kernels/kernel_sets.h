@@ -1,8 +1,8 @@
 /* kernel_sets.h - inside the kernels only: how a set is put together and checked.
  * A set starts as a copy of the reference; each instruction set's files then overwrite the entries
  * that they do faster, so that a format without a fast kernel still works.  A further set (matrix
- * tiles, say) is one more value of enum isa, one more branch of set_fill in kernels.c and its files;
- * it may begin with the fill functions of the set it extends. */
+ * tiles, say) is one more value of enum isa, one more branch of set_fill in kernels.c and its
+ * files; it may begin with the fill functions of the set it extends. */
 #ifndef KERF_KERNEL_SETS_H
 #define KERF_KERNEL_SETS_H
 
@@ -16,6 +16,7 @@ void matmul_ref_fill(struct kernels *set);
 void layer_ref_fill(struct kernels *set);
 void moments_ref_fill(struct kernels *set);
 void cache_ref_fill(struct kernels *set);
+void attend_ref_fill(struct kernels *set);
 
 /* Each part of the fast sets; to be called only where the processor has the instructions. */
 void int8_avx2_fill(struct kernels *set);
@@ -23,11 +24,27 @@ void float_avx2_fill(struct kernels *set);
 void layer_avx2_fill(struct kernels *set);
 void moments_avx2_fill(struct kernels *set);
 void cache_avx2_fill(struct kernels *set);
+void attend_avx2_fill(struct kernels *set); /* behind packing and unpacking */
 void int8_avx512_fill(struct kernels *set);
 void float_avx512_fill(struct kernels *set);
 void layer_avx512_fill(struct kernels *set);
 void moments_avx512_fill(struct kernels *set);
 void cache_avx512_fill(struct kernels *set);
+void attend_avx512_fill(struct kernels *set); /* behind packing and unpacking */
+
+/* Positions that attention takes at a time: fewer where they are wide, so that keys and values of a
+ * tile stay in the first cache.  Vectors are padded to whole registers of any set. */
+enum { ATTEND_TILE_MIN = 16 };
+static inline size_t attend_tile(size_t head_dim)
+{
+    return head_dim <= 32   ? 4 * ATTEND_TILE_MIN
+           : head_dim <= 64 ? 2 * ATTEND_TILE_MIN
+                            : ATTEND_TILE_MIN;
+}
+static inline size_t attend_padded(size_t head_dim)
+{
+    return (head_dim + 15) / 16 * 16;
+}
 
 /* 0 when every entry of `set` reproduces `reference` on a fixed input; -1 with ERR_INTERNAL and
  * the name of the first entry that does not. */

@@ -24,6 +24,14 @@ size_t kernels_act_bytes(enum format weights, enum act_format act, size_t n_in)
     return act_pack_bytes(n_in, act_group(weights));
 }
 
+/* Keys, values and weights of a tile; of each column its query, its sum and three figures. */
+size_t kernels_attend_bytes(size_t head_dim)
+{
+    size_t padded = attend_padded(head_dim), tile = attend_tile(head_dim), most_queries = 32;
+    size_t floats = (2 * tile + 1) * padded + tile * most_queries + ATTEND_COLUMNS * (2 * padded + 3);
+    return floats * sizeof(float);
+}
+
 static void build_reference(void)
 {
     struct kernels *set = &sets[ISA_REF];
@@ -33,6 +41,7 @@ static void build_reference(void)
     layer_ref_fill(set);
     moments_ref_fill(set);
     cache_ref_fill(set);
+    attend_ref_fill(set);
 }
 
 const struct kernels *kernels_reference(void)
@@ -63,12 +72,14 @@ static void set_fill(enum isa isa, struct kernels *set)
         layer_avx2_fill(set);
         moments_avx2_fill(set);
         cache_avx2_fill(set);
+        attend_avx2_fill(set);
     } else {
         int8_avx512_fill(set);
         float_avx512_fill(set);
         layer_avx512_fill(set);
         moments_avx512_fill(set);
         cache_avx512_fill(set);
+        attend_avx512_fill(set);
     }
 }
 #else

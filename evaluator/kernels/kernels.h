@@ -71,6 +71,28 @@ typedef void kernel_mix_fn(const void *w, size_t row_bytes, size_t n_rows, size_
                            const float *weights, size_t weight_stride, size_t n_cols, float *out,
                            size_t out_stride);
 
+/* Attention of the query heads of one group, n_heads of them, for n_positions positions that follow
+ * each other, over rows of the KV cache back to back, position 0 first:
+ *   out[t][h] = sum_k p_k values[k],  p = softmax of queries[t][h] * keys[k],  k < see + t
+ * Query t begins at queries + t * queries_stride, its heads side by side (head_dim floats each);
+ * out likewise.  The scale of the scores is in the queries.  Where the cache is in blocks, queries
+ * are rounded to 8 bits first, as activations of that format are.
+ *   n_heads * n_positions   at most ATTEND_COLUMNS; 32 or a multiple are fastest
+ *   see                     at least 1; nothing behind position see + n_positions - 2 is read
+ *   room                    kernels_attend_bytes(head_dim), 64-byte aligned, whatever the context
+ * A score that is not finite makes the output of its query NaN; a NaN behind what a query sees may
+ * do so too. */
+enum { ATTEND_COLUMNS = 128 };
+struct attention {
+    const void *keys, *values;
+    const float *queries;
+    float *out;
+    size_t head_dim, n_heads, n_positions, see;
+    size_t queries_stride, out_stride; /* floats */
+};
+typedef void kernel_attend_fn(const struct attention *attention, void *room);
+size_t kernels_attend_bytes(size_t head_dim);
+
 struct kernels {
     enum isa isa;
     const char *name;                               /* "ref", "avx2", "avx512-vnni" */
@@ -80,6 +102,7 @@ struct kernels {
     kernel_unpack_fn *unpack[N_FORMATS];
     kernel_store_fn *store[N_FORMATS]; /* NULL for what is no format of the KV cache */
     kernel_mix_fn *mix[N_FORMATS];     /* the same */
+    kernel_attend_fn *attend[N_FORMATS];
 
     kernel_moments_fn *moments;
 

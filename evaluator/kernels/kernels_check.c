@@ -22,6 +22,7 @@ enum {
     STRIDE = ROWS + 3,
     MIX_IN = 96, /* of a row of the KV cache: blocks in pairs and one alone */
     MIX_STRIDE = MIX_IN + 3,
+    ROOM = 1 << 16, /* kernels_attend_bytes(MIX_IN) and more */
 };
 
 /* Everything the test needs; static because it is too large for a small stack.  Sets are built
@@ -32,7 +33,9 @@ static struct bench {
     uint8_t packed[2][COLS * N_IN * sizeof(float)];
     float out[2][COLS * STRIDE];
     float mixed[2][COLS * MIX_STRIDE];
+    float queries[COLS * MIX_STRIDE];
     float y[2][N_IN];
+    _Alignas(64) float room[ROOM];
     double magnitude[ROWS][N_IN]; /* of each weight before cancellation of its minimum */
 } t;
 
@@ -170,7 +173,38 @@ static bool mixes_agree(enum format format, const struct kernels *set,
     return true;
 }
 
-/* Rows of a KV cache: written to the same bytes, mixed to the same sums. */
+/* Ten heads at one position, or five heads at two of which the first sees a key less.  Scores are of
+ * order 1, so weights and outputs differ by some units in the last place of values of order 1. */
+static bool attention_agrees(enum format format, const struct kernels *set,
+                             const struct kernels *reference, size_t n_positions)
+{
+    const struct kernels *both[2] = {reference, set};
+    struct attention a = {.keys = t.w,
+                          .values = t.w + ROWS * format_row_bytes(format, MIX_IN),
+                          .queries = t.queries,
+                          .head_dim = MIX_IN,
+                          .n_heads = (COLS - 1) / n_positions,
+                          .n_positions = n_positions,
+                          .see = ROWS - n_positions + 1,
+                          .queries_stride = COLS * MIX_IN / 2,
+                          .out_stride = COLS * MIX_IN / 2};
+    for (size_t i = 0; i < COLS * MIX_STRIDE; i++)
+        t.queries[i] = 0.1f * t.x[i];
+    for (int s = 0; s < 2; s++) {
+        for (size_t i = 0; i < COLS * MIX_STRIDE; i++)
+            t.mixed[s][i] = NAN;
+        a.out = t.mixed[s];
+        both[s]->attend[format](&a, t.room);
+    }
+    for (size_t i = 0; i < COLS * MIX_STRIDE; i++) {
+        double want = (double)t.mixed[0][i], got = (double)t.mixed[1][i];
+        if (isnan(want) ? !isnan(got) : !(fabs(got - want) <= 1e-5))
+            return false;
+    }
+    return true;
+}
+
+/* Rows of a KV cache: written to the same bytes, mixed and attended to with the same sums. */
 static int check_cache(enum format format, const struct kernels *set,
                        const struct kernels *reference, struct err *err)
 {
@@ -180,6 +214,9 @@ static int check_cache(enum format format, const struct kernels *set,
         return differs(err, "a row of the cache", format_name(format));
     if (!mixes_agree(format, set, reference, 1) || !mixes_agree(format, set, reference, COLS))
         return differs(err, "mixing", format_name(format));
+    if (!attention_agrees(format, set, reference, 1) ||
+        !attention_agrees(format, set, reference, 2))
+        return differs(err, "attention", format_name(format));
     return 0;
 }
 
