@@ -1,9 +1,10 @@
 /* logits.c - sums of exponentials over a vocabulary, eight values at a time.
- * The eight lanes of a sum are joined in a fixed order.  The loops are compiled once for any
- * processor and once for those with wide registers: without fused operations (the build forbids
- * them) both give the same bits. */
+ * The eight lanes of a sum are joined in a fixed order.  The loops are compiled for any processor,
+ * for those that multiply and add in one instruction, and for those with wide registers: every
+ * product that is added is fused, in software where need be, so that all give the same bits. */
 #include "evaluator/quality/logits.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -16,49 +17,44 @@ typedef double doubles __attribute__((vector_size(64)));
 typedef int64_t words __attribute__((vector_size(64)));
 typedef float floats __attribute__((vector_size(32)));
 
-#if defined(__x86_64__)
-#define WIDE __attribute__((target("avx512f,avx512dq")))
-static bool have_wide(void)
+/* c = a b + c, rounded once. */
+INLINE void fuse(const doubles *a, const doubles *b, doubles *c)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+    for (int j = 0; j < LANES; j++)
+        (*c)[j] = __builtin_fma((*a)[j], (*b)[j], (*c)[j]);
 }
-#else
-#define WIDE
-static bool have_wide(void)
-{
-    return false;
-}
-#endif
 
 /* exp(x) for x <= 0: 2^k * exp(r) with r in [-ln(2)/2, ln(2)/2], a Taylor sum of degree 11. */
 INLINE void exp_below(doubles *x)
 {
-    const doubles shift = {0}, least = shift - 700.0;
+    static const double coefficient[] = {1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                         1.0 / 720,     1.0 / 120,    1.0 / 24,    1.0 / 6,
+                                         0.5,           1.0,          1.0};
+    const doubles zero = {0}, least = zero - 700.0, shift = zero + 0x1.8p52;
+    const doubles log2_e = zero + 0x1.71547652b82fep0;
+    const doubles minus_ln2 = zero - 0x1.62e42fefa4000p-1, rest = zero + 0x1.8432a1b0e2634p-43;
     /* All ones where true.  So far below zero is zero to any purpose; a NaN is not below. */
     words below = *x < least;
-    doubles y = (doubles)(((words)*x & ~below) | ((words)least & below));
+    doubles r = (doubles)(((words)*x & ~below) | ((words)least & below));
     /* Adding 1.5 * 2^52 leaves the nearest integer in the low bits. */
-    doubles shifted = y * 0x1.71547652b82fep0 + 0x1.8p52;
-    doubles k = shifted - 0x1.8p52;
-    doubles r = (y - k * 0x1.62e42fefa4000p-1) + k * 0x1.8432a1b0e2634p-43;
-    doubles sum = r * (1.0 / 39916800) + 1.0 / 3628800;
-
-    sum = sum * r + 1.0 / 362880;
-    sum = sum * r + 1.0 / 40320;
-    sum = sum * r + 1.0 / 5040;
-    sum = sum * r + 1.0 / 720;
-    sum = sum * r + 1.0 / 120;
-    sum = sum * r + 1.0 / 24;
-    sum = sum * r + 1.0 / 6;
-    sum = sum * r + 0.5;
-    sum = sum * r + 1.0;
-    sum = sum * r + 1.0;
+    doubles shifted = shift, sum = zero + 1.0 / 39916800;
+    fuse(&r, &log2_e, &shifted);
+    doubles k = shifted - shift;
+    fuse(&k, &minus_ln2, &r);
+    fuse(&k, &rest, &r);
+#pragma GCC unroll 11
+    for (int i = 0; i < 11; i++) {
+        doubles next = zero + coefficient[i];
+        fuse(&sum, &r, &next);
+        sum = next;
+    }
     /* Times 2^k by way of the exponent: k sits in the low bits of `shifted`. */
     words power = ((words)shifted << 52) + 0x3ff0000000000000;
     *x = sum * (doubles)power;
 }
 
-/* Up to eight values; what is missing becomes -infinity, whose exponential is as good as zero. */
+/* Up to eight values; what is missing is so small that its exponential is as good as zero, and
+ * equal in every row. */
 INLINE void load(doubles *to, const float *x, size_t n)
 {
     floats part;
@@ -68,7 +64,7 @@ INLINE void load(doubles *to, const float *x, size_t n)
     } else {
         float few[LANES];
         for (size_t j = 0; j < LANES; j++)
-            few[j] = j < n ? x[j] : -INFINITY;
+            few[j] = j < n ? x[j] : -FLT_MAX;
         memcpy(&part, few, sizeof part);
     }
     *to = __builtin_convertvector(part, doubles);
@@ -81,100 +77,136 @@ INLINE double join(const doubles *part)
     return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
 }
 
-INLINE double sum_body(const float *x, size_t n, double max)
+/* Position of the largest, the first of equals. */
+INLINE uint32_t largest(const float *x, uint32_t n)
+{
+    enum { STEP = 4 * LANES };
+    float part[STEP], max;
+    uint32_t i, at = 0;
+
+    /* Without branches first, then a look for where it is. */
+    for (uint32_t j = 0; j < STEP; j++)
+        part[j] = x[0];
+    for (i = 0; i + STEP <= n; i += STEP)
+        for (uint32_t j = 0; j < STEP; j++)
+            part[j] = x[i + j] > part[j] ? x[i + j] : part[j];
+    max = part[0];
+    for (uint32_t j = 1; j < STEP; j++)
+        max = part[j] > max ? part[j] : max;
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (; at + STEP <= n; at += STEP) {
+        const float *block = x + at;
+        int32_t found = 0;
+        for (size_t j = 0; j < STEP; j++)
+            found |= block[j] == max ? -1 : 0;
+        if (found != 0)
+            break;
+    }
+    for (; at < n - 1 && x[at] != max; at++)
+        ;
+    return at;
+}
+
+INLINE double sum_body(const float *x, uint32_t n, uint32_t *best)
 {
     doubles sum = {0}, part;
 
+    *best = largest(x, n);
+    double max = (double)x[*best];
     for (size_t i = 0; i < n; i += LANES) {
         load(&part, x + i, n - i);
         part -= max;
         exp_below(&part);
         sum += part;
     }
-    return join(&sum);
+    return max + log(join(&sum));
 }
 
-INLINE double gap_body(const float *p, double p_sum, const float *q, double q_sum, size_t n)
+/* With a_v = exp(parent_v - max) = Z p_v:
+ *   KLD = sum_v a_v (parent_v - x_v) / Z - log sum of the parent + log sum of x */
+INLINE void pair_body(const float *parent, const float *x, uint32_t n, struct logits_pair *pair)
 {
-    doubles sum = {0}, log_p, log_q, part;
-    size_t whole = n - n % LANES;
+    doubles parent_sum = {0}, sum = {0}, gap = {0}, p, q, difference;
 
-    for (size_t i = 0; i < whole; i += LANES) {
-        load(&log_p, p + i, LANES);
-        load(&log_q, q + i, LANES);
-        log_p -= p_sum;
-        log_q -= q_sum;
-        part = log_p;
-        exp_below(&part);
-        sum += part * (log_p - log_q);
+    pair->parent_best = largest(parent, n);
+    pair->best = largest(x, n);
+    double parent_max = (double)parent[pair->parent_best], max = (double)x[pair->best];
+    for (size_t i = 0; i < n; i += LANES) {
+        load(&p, parent + i, n - i);
+        load(&q, x + i, n - i);
+        difference = p - q;
+        p -= parent_max;
+        q -= max;
+        exp_below(&p);
+        exp_below(&q);
+        parent_sum += p;
+        sum += q;
+        fuse(&p, &difference, &gap);
     }
-    /* The rest one by one: a missing pair would be infinity minus infinity. */
-    for (size_t i = whole; i < n; i++) {
-        double log_one = (double)p[i] - p_sum;
-        part = (doubles){0} + log_one;
-        exp_below(&part);
-        sum[i - whole] += part[0] * (log_one - ((double)q[i] - q_sum));
+    double z = join(&parent_sum);
+    pair->parent_log_sum = parent_max + log(z);
+    pair->log_sum = max + log(join(&sum));
+    double kld = join(&gap) / z - (pair->parent_log_sum - pair->log_sum);
+    /* Rounding may leave a trace below zero where the rows are nearly equal. */
+    pair->kld = kld < 0 ? 0 : kld;
+}
+
+/* ---- once for each kind of processor -------------------------------------------------------- */
+
+#define COMPILED(name, attribute)                                                                  \
+    attribute static double sum_##name(const float *x, uint32_t n, uint32_t *best)                 \
+    {                                                                                              \
+        return sum_body(x, n, best);                                                               \
+    }                                                                                              \
+    attribute static void pair_##name(const float *parent, const float *x, uint32_t n,             \
+                                      struct logits_pair *pair)                                    \
+    {                                                                                              \
+        pair_body(parent, x, n, pair);                                                             \
     }
-    return join(&sum);
-}
+COMPILED(any, )
 
-static double sum_any(const float *x, size_t n, double max)
+#if defined(__x86_64__)
+COMPILED(fused, __attribute__((target("avx2,fma"))))
+COMPILED(wide, __attribute__((target("avx512f,avx512dq,avx512vl,fma"))))
+
+static bool have_fused(void)
 {
-    return sum_body(x, n, max);
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-WIDE static double sum_wide(const float *x, size_t n, double max)
+static bool have_wide(void)
 {
-    return sum_body(x, n, max);
+    return have_fused() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-
-static double gap_any(const float *p, double p_sum, const float *q, double q_sum, size_t n)
+#else
+#define sum_fused  sum_any
+#define sum_wide   sum_any
+#define pair_fused pair_any
+#define pair_wide  pair_any
+static bool have_fused(void)
 {
-    return gap_body(p, p_sum, q, q_sum, n);
+    return false;
 }
 
-WIDE static double gap_wide(const float *p, double p_sum, const float *q, double q_sum, size_t n)
+static bool have_wide(void)
 {
-    return gap_body(p, p_sum, q, q_sum, n);
+    return false;
 }
-
-/* Position of the largest, the first of equals. */
-static uint32_t largest(const float *x, uint32_t n)
-{
-    float part[2 * LANES], max;
-    uint32_t i;
-
-    /* Without branches first, then a look for where it is. */
-    for (uint32_t j = 0; j < 2 * LANES; j++)
-        part[j] = x[0];
-    for (i = 0; i + 2 * LANES <= n; i += 2 * LANES)
-        for (uint32_t j = 0; j < 2 * LANES; j++)
-            part[j] = x[i + j] > part[j] ? x[i + j] : part[j];
-    max = part[0];
-    for (uint32_t j = 1; j < 2 * LANES; j++)
-        max = part[j] > max ? part[j] : max;
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (i = 0; i < n - 1 && x[i] != max; i++)
-        ;
-    return i;
-}
+#endif
 
 double logits_log_sum(const float *x, uint32_t n, uint32_t *best)
 {
-    uint32_t top = largest(x, n);
-    double max = (double)x[top];
+    uint32_t at;
+    double sum = (have_wide() ? sum_wide : have_fused() ? sum_fused : sum_any)(x, n, &at);
 
     if (best != NULL)
-        *best = top;
-    return max + log((have_wide() ? sum_wide : sum_any)(x, n, max));
+        *best = at;
+    return sum;
 }
 
-double logits_divergence(const float *parent, double parent_log_sum, const float *x, double log_sum,
-                         uint32_t n)
+void logits_compare(const float *parent, const float *x, uint32_t n, struct logits_pair *pair)
 {
-    double sum = (have_wide() ? gap_wide : gap_any)(parent, parent_log_sum, x, log_sum, n);
-
-    /* Rounding may leave a trace below zero where the rows are equal. */
-    return sum < 0 ? 0 : sum;
+    (have_wide() ? pair_wide : have_fused() ? pair_fused : pair_any)(parent, x, n, pair);
 }

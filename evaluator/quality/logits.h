@@ -11,9 +11,13 @@
  * NULL.  x must be finite: NAN otherwise. */
 double logits_log_sum(const float *x, uint32_t n, uint32_t *best);
 
-/* sum_v p_v (log p_v - log q_v) in nats, p = softmax(parent), q = softmax(x); never negative.
- * `parent_log_sum` and `log_sum` are those of the rows. */
-double logits_divergence(const float *parent, double parent_log_sum, const float *x, double log_sum,
-                         uint32_t n);
+/* Two rows side by side. */
+struct logits_pair {
+    double parent_log_sum, log_sum; /* as logits_log_sum gives them, to the bit */
+    uint32_t parent_best, best;
+    double kld; /* sum_v p_v (log p_v - log q_v) in nats, p = softmax(parent), q = softmax(x); never
+                   negative, 0 for equal rows */
+};
+void logits_compare(const float *parent, const float *x, uint32_t n, struct logits_pair *pair);
 
 #endif

@@ -30,8 +30,10 @@ struct measure {
 
 double quality_kld(const float *parent_logits, const float *logits, uint32_t n_vocab)
 {
-    return logits_divergence(parent_logits, logits_log_sum(parent_logits, n_vocab, NULL), logits,
-                             logits_log_sum(logits, n_vocab, NULL), n_vocab);
+    struct logits_pair pair;
+
+    logits_compare(parent_logits, logits, n_vocab, &pair);
+    return pair.kld;
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -77,22 +79,24 @@ static void judge_rows(void *arg, unsigned member, unsigned n_members)
 {
     const struct rows *rows = arg;
     const struct measure *m = rows->measure;
-    uint32_t n_vocab = forward_model(m->forward)->geometry.n_vocab, best, parent_best;
+    uint32_t n_vocab = forward_model(m->forward)->geometry.n_vocab;
     size_t begin, end;
 
     team_share(rows->n, 1, member, n_members, &begin, &end);
     for (size_t t = begin; t < end; t++) {
         const float *x = forward_logits(m->forward) + t * n_vocab;
-        size_t at = rows->at + t;
-        double log_sum = logits_log_sum(x, n_vocab, &best);
-        m->judged.nll[at] = log_sum - (double)x[rows->next[t]];
-        if (m->parent_head == NULL)
+        size_t at = rows->at + t, next = (size_t)rows->next[t];
+        if (m->parent_head == NULL) {
+            m->judged.nll[at] = logits_log_sum(x, n_vocab, NULL) - (double)x[next];
             continue;
+        }
         const float *parent = m->parent_logits + t * n_vocab;
-        double parent_log_sum = logits_log_sum(parent, n_vocab, &parent_best);
-        m->judged.parent_nll[at] = parent_log_sum - (double)parent[rows->next[t]];
-        m->judged.kld[at] = logits_divergence(parent, parent_log_sum, x, log_sum, n_vocab);
-        m->judged.agree[at] = best == parent_best ? 1 : 0;
+        struct logits_pair pair;
+        logits_compare(parent, x, n_vocab, &pair);
+        m->judged.nll[at] = pair.log_sum - (double)x[next];
+        m->judged.parent_nll[at] = pair.parent_log_sum - (double)parent[next];
+        m->judged.kld[at] = pair.kld;
+        m->judged.agree[at] = pair.best == pair.parent_best ? 1 : 0;
     }
 }
 

@@ -49,7 +49,7 @@ static void test_rows(void)
 {
     struct rng rng = rng_make(9, 9);
     double worst_sum = 0, worst_kld = 0;
-    bool best = true;
+    bool best = true, same = true;
 
     for (int round = 0; round < 400; round++) {
         uint32_t n = 1 + (uint32_t)rng_below(&rng, 300), at = 0, told;
@@ -63,12 +63,17 @@ static void test_rows(void)
         double log_sum = logits_log_sum(p, n, &told);
         best = best && told == at;
         worst_sum = fmax(worst_sum, fabs(log_sum - (double)plain_log_sum(p, n)));
+        struct logits_pair pair;
+        logits_compare(p, q, n, &pair);
+        same = same && pair.parent_log_sum == log_sum && pair.parent_best == at &&
+               pair.log_sum == logits_log_sum(q, n, &told) && pair.best == told;
         double kld = (double)plain_kld(p, q, n);
         worst_kld = fmax(worst_kld, fabs(quality_kld(p, q, n) - kld) / (1 + kld));
     }
     ok(worst_sum < 1e-12, "log sums are exact to 1e-12 (%.1e)", worst_sum);
     ok(worst_kld < 1e-12, "so are divergences (%.1e)", worst_kld);
     ok(best, "the best token is the largest logit");
+    ok(same, "two rows side by side give what each gives alone, to the bit");
 
     const float tie[20] = {1, 5, 2, 5, 5}, apart[3] = {0, -2000, -30000}, other[3] = {-2000, 0, 3};
     uint32_t first;
