@@ -34,7 +34,7 @@ int bench_model_open(struct bench_model *b, const struct bench_model_plan *plan,
         return -1;
     b->model = model_of_parent(b->parent, err);
     b->tokenizer = tokenizer_create(parent_gguf(b->parent), err);
-    b->team = team_create(plan->n_threads, NULL, NULL, err);
+    b->team = team_create(plan->n_threads, plan->place, plan->place_arg, err);
     if (b->model == NULL || b->tokenizer == NULL || b->team == NULL ||
         token_set_read(&b->heldout, b->tokenizer, plan->heldout, separator, 512, plan->n_quality, 2,
                        err) != 0 ||

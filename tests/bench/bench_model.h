@@ -25,6 +25,8 @@ struct bench_model_plan {
     const char *separator;                     /* of documents; NULL: none */
     uint32_t n_calibration, n_quality;         /* tokens, in sequences of 512 */
     unsigned n_threads;
+    team_place_fn *place; /* where they run; NULL: anywhere */
+    void *place_arg;
 };
 
 /* Takes the paths, and the calibration tokens where they are said, from the arguments of a program:
