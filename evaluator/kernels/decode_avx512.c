@@ -1,30 +1,134 @@
-/* decode_avx512.c - one column times rows of 32-blocks, bound by the rate at which weights arrive.
- * Eight blocks of each row are taken at a time. */
+/* decode_avx512.c - one column times rows of 32-blocks, eight blocks of each row at a time.  Codes of
+ * half a byte are taken as they lie, four blocks in the lanes of a register: first their low
+ * nibbles, which are first halves, then their high ones. */
 #include "evaluator/kernels/decode_avx512.h"
 
 typedef __m512i pair_fn(const uint8_t *block, const uint8_t *next);
 
 /* Eight blocks of activations. */
 struct act_32 {
-    __m512i q[4];
+    __m512i q[4]; /* in the order of the codes */
     __m256 d;
     __m256 offset; /* -offset * sum of q, of each block */
 };
 
-INLINE void step_32(pair_fn *pair, int bytes, const uint8_t *p, const struct act_32 *a,
-                    struct row_sum *r)
+/* The factors of eight blocks, which begin them: of two or four loads of 64 bytes the words that
+ * are wanted are put side by side, for eight single loads would take as long as the products. */
+INLINE __m256 factors_8(const uint8_t *p, int bytes)
 {
-    __m256 d = _mm256_mul_ps(factors_32(p, bytes), a->d);
-    __m512 both = _mm512_castps256_ps512(d);
+    const int half = bytes / 2, last = (bytes * 7 - 62) / 2; /* words; where the last load begins */
+    short low[32] = {0}, high[32] = {0};
+    __m512i first = _mm512_loadu_si512(p), second = _mm512_loadu_si512(p + 64);
+    for (int k = 0; k < 8; k++)
+        low[k] = (short)(k * half % 64);
+    __m512i all = _mm512_permutex2var_epi16(first, _mm512_loadu_si512(low), second);
+    if (7 * half >= 64) {
+        __m512i third = _mm512_loadu_si512(p + 128), fourth = _mm512_loadu_si512(p + 2 * last);
+        __mmask32 mask = 0;
+        for (int k = 0; k < 8; k++) {
+            if (k * half >= 64)
+                mask |= 1u << k;
+            high[k] = (short)(k * half < 96 ? (k * half - 64) & 63 : 32 + k * half - last);
+        }
+        all = _mm512_mask_mov_epi16(
+            all, mask, _mm512_permutex2var_epi16(third, _mm512_loadu_si512(high), fourth));
+    }
+    return _mm256_cvtph_ps(_mm512_castsi512_si128(all));
+}
+
+/* Codes of four blocks, block k in lane k: first halves, second halves. */
+typedef void codes_fn(const uint8_t *p, __m512i code[2]);
+
+INLINE __m512i four_lanes(const uint8_t *p, int bytes)
+{
+    __m512i q = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
+    q = _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + bytes)), 1);
+    q = _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + 2 * bytes)), 2);
+    return _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + 3 * bytes)), 3);
+}
+
+INLINE void nibbles(__m512i q, __m512i code[2])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    code[0] = _mm512_and_si512(q, low);
+    code[1] = _mm512_and_si512(_mm512_srli_epi16(q, 4), low);
+}
+
+INLINE void codes_of_q4_0(const uint8_t *p, __m512i code[2])
+{
+    nibbles(four_lanes(p + 2, 18), code);
+}
+
+INLINE void codes_of_iq4_nl(const uint8_t *p, __m512i code[2])
+{
+    const __m512i levels = _mm512_broadcast_i32x4(
+        _mm_xor_si128(_mm_loadu_si128((const void *)iq4_nl_values), _mm_set1_epi8((char)0x80)));
+    nibbles(four_lanes(p + 2, 18), code);
+    code[0] = _mm512_shuffle_epi8(levels, code[0]);
+    code[1] = _mm512_shuffle_epi8(levels, code[1]);
+}
+
+INLINE void codes_of_q5_0(const uint8_t *p, __m512i code[2])
+{
+    const __m512i high = _mm512_set1_epi8(16);
+    nibbles(four_lanes(p + 6, 22), code);
+    for (int h = 0; h < 2; h++) {
+        uint64_t bits = 0;
+        for (int k = 0; k < 4; k++)
+            bits |= (uint64_t)load_u16(p + 22 * k + 2 + 2 * h) << 16 * k;
+        code[h] = _mm512_mask_add_epi8(code[h], bits, code[h], high);
+    }
+}
+
+/* Eight blocks of a row. */
+typedef void step_fn(const uint8_t *p, const struct act_32 *a, struct row_sum *r);
+
+/* Products of the blocks whose numbers stand in `block`, one for each of the 16 sums. */
+INLINE void add_blocks(struct row_sum *r, __m512i dot, __m256 d, __m512i block)
+{
+    __m512 factor = _mm512_permutexvar_ps(block, _mm512_castps256_ps512(d));
+    r->main = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), factor, r->main);
+}
+
+INLINE void step_nibbles(codes_fn *codes, int bytes, const uint8_t *p, const struct act_32 *a,
+                         struct row_sum *r)
+{
+    __m512i block = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    __m256 d = _mm256_mul_ps(factors_8(p, bytes), a->d);
     r->side = _mm256_fmadd_ps(a->offset, d, r->side);
-    for (int v = 0; v < 4; v++) {
-        const uint8_t *first = p + 2 * v * bytes;
-        __m512i dot =
-            _mm512_dpbusd_epi32(_mm512_setzero_si512(), pair(first, first + bytes), a->q[v]);
-        int i = 2 * v, j = 2 * v + 1;
-        __m512i index = _mm512_set_epi32(j, j, j, j, j, j, j, j, i, i, i, i, i, i, i, i);
-        r->main =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(index, both), r->main);
+    for (int h = 0; h < 2; h++) {
+        __m512i code[2];
+        codes(p + 4 * h * bytes, code);
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], a->q[2 * h]);
+        dot = _mm512_dpbusd_epi32(dot, code[1], a->q[2 * h + 1]);
+        add_blocks(r, dot, d, _mm512_add_epi32(block, _mm512_set1_epi32(4 * h)));
+    }
+}
+
+INLINE void step_q4_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+{
+    step_nibbles(codes_of_q4_0, 18, p, a, r);
+}
+
+INLINE void step_iq4_nl(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+{
+    step_nibbles(codes_of_iq4_nl, 18, p, a, r);
+}
+
+INLINE void step_q5_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+{
+    step_nibbles(codes_of_q5_0, 22, p, a, r);
+}
+
+INLINE void step_q8_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+{
+    enum { BYTES = 34 };
+    __m512i block = halves(0, 1LL << 32 | 1);
+    __m256 d = _mm256_mul_ps(factors_8(p, BYTES), a->d);
+    r->side = _mm256_fmadd_ps(a->offset, d, r->side);
+    for (int v = 0; v < 4; v++, p += 2 * BYTES) {
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), pair_q8_0(p, p + BYTES), a->q[v]);
+        add_blocks(r, dot, d, _mm512_add_epi32(block, _mm512_set1_epi32(2 * v)));
     }
 }
 
@@ -38,40 +142,58 @@ INLINE void step_single(pair_fn *pair, const uint8_t *p, const int8_t *q, const 
     r->side = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(f16_load(p) * d), r->side);
 }
 
-INLINE void rows_32(pair_fn *pair, int bytes, int offset, const uint8_t *w, size_t apart, int n,
-                    size_t n_in, struct act_view act, float *out, size_t out_apart)
+/* ---- rows ---- */
+
+struct kind {
+    int block_bytes, offset;
+    step_fn *step;
+    pair_fn *pair;     /* for what is left over */
+    bool halves_apart; /* codes have first halves of blocks in one register, second in the next */
+};
+
+INLINE struct act_32 act_eight(struct act_view act, size_t b, struct kind kind)
+{
+    struct act_32 a = {.d = _mm256_loadu_ps(act.d + b)};
+    __m256i sums = _mm256_loadu_si256((const void *)(act.sums + 2 * b));
+    sums = _mm256_madd_epi16(sums, _mm256_set1_epi16((short)-kind.offset));
+    a.offset = _mm256_cvtepi32_ps(sums);
+    for (int v = 0; v < 4; v += 2) {
+        const int8_t *q = act.q + b * BLOCK_32 + (size_t)v * 64;
+        __m512i first = _mm512_loadu_si512(q), second = _mm512_loadu_si512(q + 64);
+        a.q[v] = kind.halves_apart ? _mm512_shuffle_i32x4(first, second, 0x88) : first;
+        a.q[v + 1] = kind.halves_apart ? _mm512_shuffle_i32x4(first, second, 0xdd) : second;
+    }
+    return a;
+}
+
+INLINE void rows_32(struct kind kind, const uint8_t *w, size_t apart, int n, size_t n_in,
+                    struct act_view act, float *out, size_t out_apart)
 {
     struct row_sum sum[STREAMS];
-    size_t n_blocks = n_in / BLOCK_32, b = 0;
+    size_t n_blocks = n_in / BLOCK_32, bytes = (size_t)kind.block_bytes, b = 0;
     for (int i = 0; i < STREAMS; i++)
         sum[i] = (struct row_sum){_mm512_setzero_ps(), _mm256_setzero_ps()};
     for (; b + 8 <= n_blocks; b += 8) {
-        struct act_32 a;
-        for (int v = 0; v < 4; v++)
-            a.q[v] = _mm512_loadu_si512(act.q + b * BLOCK_32 + (size_t)v * 64);
-        a.d = _mm256_loadu_ps(act.d + b);
-        __m256i sums = _mm256_loadu_si256((const void *)(act.sums + 2 * b));
-        a.offset = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16((short)-offset)));
+        struct act_32 a = act_eight(act, b, kind);
 #pragma GCC unroll 4
         for (int i = 0; i < STREAMS; i++) {
-            const uint8_t *p = w + (size_t)i * apart + b * (size_t)bytes;
-            prefetch(p, 8 * bytes);
-            step_32(pair, bytes, p, &a, &sum[i]);
+            const uint8_t *p = w + (size_t)i * apart + b * bytes;
+            prefetch(p, 8 * kind.block_bytes);
+            kind.step(p, &a, &sum[i]);
         }
     }
     for (; b < n_blocks; b++)
         for (int i = 0; i < STREAMS; i++)
-            step_single(pair, w + (size_t)i * apart + b * (size_t)bytes, act.q + b * BLOCK_32,
-                        act.sums + 2 * b, act.d[b], offset, &sum[i]);
+            step_single(kind.pair, w + (size_t)i * apart + b * bytes, act.q + b * BLOCK_32,
+                        act.sums + 2 * b, act.d[b], kind.offset, &sum[i]);
     rows_store(sum, n, out, out_apart);
 }
 
-/* ---- one function a format ---- */
-
-#define ROWS_IQ4_NL(...) rows_32(pair_iq4_nl, 18, 128, __VA_ARGS__)
-#define ROWS_Q4_0(...)   rows_32(pair_q4_0, 18, 8, __VA_ARGS__)
-#define ROWS_Q5_0(...)   rows_32(pair_q5_0, 22, 16, __VA_ARGS__)
-#define ROWS_Q8_0(...)   rows_32(pair_q8_0, 34, 128, __VA_ARGS__)
+#define KIND(...)        ((struct kind){__VA_ARGS__})
+#define ROWS_IQ4_NL(...) rows_32(KIND(18, 128, step_iq4_nl, pair_iq4_nl, true), __VA_ARGS__)
+#define ROWS_Q4_0(...)   rows_32(KIND(18, 8, step_q4_0, pair_q4_0, true), __VA_ARGS__)
+#define ROWS_Q5_0(...)   rows_32(KIND(22, 16, step_q5_0, pair_q5_0, true), __VA_ARGS__)
+#define ROWS_Q8_0(...)   rows_32(KIND(34, 128, step_q8_0, pair_q8_0, false), __VA_ARGS__)
 
 DECODE(IQ4_NL, BLOCK_32, ROWS_IQ4_NL)
 DECODE(Q4_0, BLOCK_32, ROWS_Q4_0)
