@@ -1,6 +1,8 @@
-/* cmd_model.c - kerf model fit|show|check: the latency model of a study's machine, made from what
- * the archive has measured end to end. */
+/* cmd_model.c - kerf model measure|fit|show|check: the latency model of a study's machine, made
+ * from what the archive has measured end to end, or without a search (model_measure.h). */
 #include "cli/commands.h"
+#include "cli/model_measure.h"
+#include "cli/model_report.h"
 #include "cli/reading.h"
 #include "cluster/workbench.h"
 #include "latency_model/predictor.h"
@@ -15,9 +17,10 @@
 
 static const struct option_row rows[] = {
     READING_ROWS,
-    {"points", 0, OPTION_TEXT, "COUNT", "measured candidates that the fit may use", "40"},
+    {"points", 0, OPTION_TEXT, "COUNT", "candidates that the fit may use", "40"},
     {"allow-flagged", 0, OPTION_FLAG, NULL, "take latencies of a machine that was not quiet, too",
      NULL},
+    MODEL_MEASURE_ROWS,
     {0}};
 
 /* Every candidate that was measured in quiet, the parent first; decode and prefill. */
@@ -48,7 +51,7 @@ static void add_member(struct pool *pool, const struct front_member *member)
         point->id = member->candidate.id;
         point->ns = measured[w]->median_ns;
         if (!predictor_terms(pool->ops, &member->genome, &pool->reading.study.geometry,
-                             workload_of(pool, w), point->term))
+                             workload_of(pool, w), point))
             return;
     }
     pool->on_front[pool->n++] = show_is_on_front(&pool->reading.front, member);
@@ -93,40 +96,13 @@ static int pool_open(struct pool *pool, const char *dir, bool take_noisy, struct
 
 static struct predictor_origin origin_of(const struct pool *pool)
 {
-    struct predictor_origin origin = {.parent = pool->reading.study.parent};
+    struct predictor_origin origin = {.geometry = pool->reading.study.geometry};
     snprintf(origin.device, sizeof origin.device, "%s", pool->reading.front.device);
     snprintf(origin.kernels, sizeof origin.kernels, "%s", pool->reading.front.kernels);
     return origin;
 }
 
 /* --- fit --- */
-
-/* Half of the points for what decode can teach, the rest for prefill; the parent always. */
-static int choose(struct pool *pool, size_t n_wanted, size_t *chosen, size_t *n_chosen,
-                  struct err *err)
-{
-    double *terms = calloc(pool->n + 1, sizeof pool->point[0]->term);
-    double *about = calloc(pool->n + 1, sizeof *about);
-    *n_chosen = 1;
-    chosen[0] = 0;
-    for (int w = 0; w < 2 && terms != NULL && about != NULL; w++) {
-        for (size_t i = 0; i < pool->n; i++) {
-            memcpy(terms + i * N_PREDICTOR_TERMS, pool->point[w][i].term,
-                   sizeof pool->point[w][i].term);
-            about[i] = 1; /* the sum of the op table: what is known before anything is measured */
-            for (int class = 0; class < N_OP_CLASSES; class ++)
-                about[i] += pool->point[w][i].term[class];
-        }
-        *n_chosen = time_fit_choose(pool->n, N_PREDICTOR_TERMS, terms, about, *n_chosen,
-                                    w == 0 ? n_wanted / 2 : n_wanted, chosen);
-    }
-    int status = terms != NULL && about != NULL && *n_chosen > 0 ? 0 : -1;
-    if (status != 0)
-        err_set(err, ERR_MEMORY, "latency model: out of memory");
-    free(about);
-    free(terms);
-    return status;
-}
 
 static int fit(struct pool *pool, size_t n_wanted, struct predictor predictor[2], struct err *err)
 {
@@ -142,7 +118,10 @@ static int fit(struct pool *pool, size_t n_wanted, struct predictor predictor[2]
             "search go on",
             pool->n, pool->n_noisy, MIN_POINTS);
     else
-        status = choose(pool, n_wanted, chosen, &n, err);
+        /* The parent, which comes first, always. */
+        status = predictor_choose(
+            (const struct predictor_point *const[]){pool->point[0], pool->point[1]}, pool->n, 1,
+            n_wanted, chosen, &n, err);
     for (int w = 0; w < 2 && status == 0; w++) {
         for (size_t i = 0; i < n; i++)
             points[i] = pool->point[w][chosen[i]];
@@ -176,105 +155,46 @@ static void judge(const struct pool *pool, const struct predictor *predictor, in
     free(held);
 }
 
-static void print_factors(const struct pool *pool, const struct predictor predictor[2])
-{
-    struct show_cells cells = {.n_columns = 5};
-    char text[SHOW_NUMBER];
-    show_cell(&cells, "  term");
-    for (int w = 0; w < 2; w++) {
-        show_cell(&cells, workload_format(workload_of(pool, w), text));
-        show_cell(&cells, "share");
-    }
-    for (int t = 0; t < N_PREDICTOR_TERMS; t++) {
-        double share[2] = {0};
-        for (int w = 0; w < 2; w++)
-            for (size_t i = 0; i < predictor[w].n; i++)
-                share[w] += predictor[w].fit.weight[t] * predictor[w].point[i].term[t] /
-                            predictor[w].point[i].ns / (double)predictor[w].n;
-        if (share[0] == 0 && share[1] == 0)
-            continue;
-        snprintf(text, sizeof text, "  %s", predictor_term_name(t));
-        show_cell(&cells, text);
-        for (int w = 0; w < 2; w++) {
-            snprintf(text, sizeof text, t < N_OP_CLASSES ? "%.3f" : "%.0f ns",
-                     predictor[w].fit.weight[t]);
-            show_cell(&cells, text);
-            snprintf(text, sizeof text, "%.1f %%", 100 * share[w]);
-            show_cell(&cells, text);
-        }
-    }
-    show_cells_print(stdout, &cells);
-}
-
 static void print_model(const struct pool *pool, const struct predictor predictor[2])
 {
-    char name[32];
     show_head(stdout, &pool->reading.study, &pool->reading.front);
-    for (int w = 0; w < 2; w++)
-        printf(
-            "%-9s %zu points, each left out in turn: %.1f %% (root mean square), prior weight %g\n",
-            workload_format(workload_of(pool, w), name), predictor[w].n,
-            100 * time_fit_error(&predictor[w].fit), predictor[w].fit.lambda);
-    printf("factors on the op table's times, and their share of a candidate's:\n");
-    print_factors(pool, predictor);
+    model_report_factors(predictor);
 }
 
-static void add_accuracy_cells(struct show_cells *cells, const char *what,
-                               const struct predictor_accuracy *a)
-{
-    char text[SHOW_NUMBER];
-    show_cell(cells, what);
-    snprintf(text, sizeof text, "%zu", a->n);
-    show_cell(cells, text);
-    const double percent[] = {a->mape, a->table_mape, a->within_5, a->within_10, a->coverage};
-    const double rho[] = {a->spearman, a->table_spearman};
-    for (int i = 0; i < 5; i++) {
-        snprintf(text, sizeof text, a->n > 0 ? "%.1f %%" : "-", 100 * percent[i]);
-        show_cell(cells, text);
-    }
-    for (int i = 0; i < 2; i++) {
-        snprintf(text, sizeof text, isnan(rho[i]) ? "-" : "%.4f", rho[i]);
-        show_cell(cells, text);
-    }
-}
+/* Which candidates the fit is held against. */
+enum { HELD_OUT, HELD_OUT_FRONT, HELD_OUT_STAND_INS, N_HELD_OUT };
 
-static void put_accuracy(cJSON *root, const char *name, const struct predictor_accuracy *a)
+static void judge_each(const struct pool *pool, const struct predictor *predictor, int w,
+                       struct predictor_accuracy accuracy[N_HELD_OUT])
 {
-    cJSON *node = cJSON_AddObjectToObject(root, name);
-    put_number(node, "n", (double)a->n);
-    put_number(node, "mape", a->mape);
-    put_number(node, "spearman", a->spearman);
-    put_number(node, "table_mape", a->table_mape);
-    put_number(node, "table_spearman", a->table_spearman);
-    if (a->n == 0)
-        return;
-    put_number(node, "within_5", a->within_5);
-    put_number(node, "within_10", a->within_10);
-    put_number(node, "coverage", a->coverage);
+    judge(pool, predictor, w, false, &accuracy[HELD_OUT]);
+    judge(pool, predictor, w, true, &accuracy[HELD_OUT_FRONT]);
+    predictor_judge(predictor, predictor->held_out, predictor->n_held_out,
+                    &accuracy[HELD_OUT_STAND_INS]);
 }
 
 static void print_check_table(const struct pool *pool, const struct predictor predictor[2])
 {
-    static const char *const titles[] = {"  held out",  "n",          "error",
-                                         "op table's",  "within 5 %", "10 %",
-                                         "in interval", "rank corr.", "op table's"};
-    struct show_cells cells = {.n_columns = sizeof titles / sizeof titles[0]};
-    for (size_t c = 0; c < cells.n_columns; c++)
-        show_cell(&cells, titles[c]);
+    static const char *const suffix[N_HELD_OUT] = {"", ", front", ", stand-ins"};
+    struct model_report_row lines[2 * N_HELD_OUT];
+    char what[2 * N_HELD_OUT][64], name[32];
+    size_t n = 0;
     for (int w = 0; w < 2; w++) {
-        for (int front_only = 0; front_only < 2; front_only++) {
-            struct predictor_accuracy accuracy;
-            char name[32], what[SHOW_NUMBER];
-            judge(pool, &predictor[w], w, front_only, &accuracy);
-            snprintf(what, sizeof what, "  %s%s", workload_format(workload_of(pool, w), name),
-                     front_only ? ", front" : "");
-            add_accuracy_cells(&cells, what, &accuracy);
+        struct predictor_accuracy accuracy[N_HELD_OUT];
+        judge_each(pool, &predictor[w], w, accuracy);
+        for (int h = 0; h < N_HELD_OUT; h++) {
+            if (h == HELD_OUT_STAND_INS && accuracy[h].n == 0)
+                continue;
+            snprintf(what[n], sizeof what[n], "%s%s", workload_format(workload_of(pool, w), name),
+                     suffix[h]);
+            lines[n] = (struct model_report_row){what[n], accuracy[h]};
+            n++;
         }
     }
     show_head(stdout, &pool->reading.study, &pool->reading.front);
     printf("model     fitted to %zu candidates; %zu noisy ones are left out\n", predictor[0].n,
            pool->n_noisy);
-    show_cells_print(stdout, &cells);
+    model_report_accuracies(lines, n);
 }
 
 static void print_check_json(const struct pool *pool, const struct predictor predictor[2])
@@ -284,12 +204,12 @@ static void print_check_json(const struct pool *pool, const struct predictor pre
     put_number(root, "points", (double)predictor[0].n);
     put_number(root, "noisy", (double)pool->n_noisy);
     for (int w = 0; w < 2; w++) {
-        struct predictor_accuracy accuracy;
+        struct predictor_accuracy accuracy[N_HELD_OUT];
         cJSON *node = cJSON_AddObjectToObject(root, workload_metric(workload_of(pool, w)));
-        judge(pool, &predictor[w], w, false, &accuracy);
-        put_accuracy(node, "held_out", &accuracy);
-        judge(pool, &predictor[w], w, true, &accuracy);
-        put_accuracy(node, "held_out_front", &accuracy);
+        judge_each(pool, &predictor[w], w, accuracy);
+        model_report_put(node, "held_out", &accuracy[HELD_OUT]);
+        model_report_put(node, "held_out_front", &accuracy[HELD_OUT_FRONT]);
+        model_report_put(node, "held_out_stand_ins", &accuracy[HELD_OUT_STAND_INS]);
     }
     char *text = cJSON_Print(root);
     if (text != NULL)
@@ -315,7 +235,8 @@ static int run_model(struct pool *pool, const char *action, size_t n_points,
     } else {
         status = predictor_load(predictor, &origin, path, err);
         if (status != 0 && err->code == ERR_MISSING)
-            err_set(err, ERR_MISSING, "%s: no latency model yet; run kerf model fit first", path);
+            err_set(err, ERR_MISSING,
+                    "%s: no latency model yet; run kerf model fit or measure first", path);
     }
     if (status == 0) {
         mark_used(pool, &predictor[0]);
@@ -345,12 +266,17 @@ static int run(const struct command *command, int argc, char **argv)
         option_count(&options, "points", &n_points, &err) != 0)
         return command_fail(&err);
     const char *action = options.arg[0];
-    if (strcmp(action, "fit") != 0 && strcmp(action, "show") != 0 && strcmp(action, "check") != 0)
-        err_set(&err, ERR_USAGE, "kerf model %s: expected fit, show or check", action);
+    bool is_measure = strcmp(action, "measure") == 0;
+    if (strcmp(action, "fit") != 0 && strcmp(action, "show") != 0 && strcmp(action, "check") != 0 &&
+        !is_measure)
+        err_set(&err, ERR_USAGE, "kerf model %s: expected measure, fit, show or check", action);
     else if (n_points < MIN_POINTS || n_points > TIME_FIT_MAX_POINTS)
         err_set(&err, ERR_USAGE, "--points: %d to %d", MIN_POINTS, TIME_FIT_MAX_POINTS);
-    else if (format == SHOW_TSV || (format == SHOW_JSON && strcmp(action, "check") != 0))
+    else if (format == SHOW_TSV ||
+             (format == SHOW_JSON && strcmp(action, "check") != 0 && !is_measure))
         err_set(&err, ERR_USAGE, "kerf model %s has no such format", action);
+    else if (is_measure)
+        return model_measure(&options, n_points, format);
     else if (pool_open(&pool, option_text(&options, "study"),
                        option_flag(&options, "allow-flagged"), &err) == 0) {
         int status = run_model(&pool, action, (size_t)n_points, format, &err);
@@ -362,8 +288,9 @@ static int run(const struct command *command, int argc, char **argv)
 
 const struct command cmd_model = {
     .name = "model",
-    .summary = "the latency model: fit it to what was measured, show it, check it",
-    .usage = "kerf model fit|show|check [-C DIR] [--points N] [--allow-flagged] [-o table|json]",
+    .summary = "the latency model: measure it, or fit it to what a search measured; show, check",
+    .usage = "kerf model measure|fit|show|check [-C DIR] [--points N] [--allow-flagged] "
+             "[-o table|json]",
     .example = "kerf model fit -C demo && kerf model check -C demo",
     .rows = rows,
     .min_args = 1,

@@ -6,33 +6,20 @@
 #include "cluster/preparation.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
-#include "space/base/log.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define OP_TABLE_ROUNDS      5
 #define REFERENCE_ROUNDS_MIN 30
 
 static int ensure_op_table(struct workbench *bench, struct err *err)
 {
     char path[STUDY_PATH_MAX];
     study_path(bench->study, TABLE_OPS, path);
-    struct op_table *table = op_table_load(path, &bench->device, NULL);
-    if (table == NULL) {
-        struct workload workloads[2] = {bench->study->decode, bench->study->prefill};
-        if (quiet_probe_begin(bench->quiet, err) != 0)
-            return -1;
-        table = op_table_measure(bench->space, workloads, 2, bench->kernels, bench->team,
-                                 &bench->device, OP_TABLE_ROUNDS, err);
-        quiet_probe_end(bench->quiet);
-        if (table == NULL || op_table_save(table, path, err) != 0) {
-            op_table_destroy(table);
-            return -1;
-        }
-        log_info("prepare", "op table ops=%zu", op_table_n(table));
-    }
+    struct workload workloads[2] = {bench->study->decode, bench->study->prefill};
+    struct op_table *table = op_table_ensure(path, bench->space, workloads, 2, bench->kernels,
+                                             bench->team, bench->quiet, &bench->device, err);
     op_table_destroy(table);
-    return 0;
+    return table != NULL ? 0 : -1;
 }
 
 /* The parent against itself: its latency, and a ratio that must be 1 within its interval. */

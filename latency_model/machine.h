@@ -48,6 +48,7 @@ size_t machine_last_cache(const struct machine *machine);
 struct device_class {
     char name[128];
     struct id128 id;
+    size_t private_bytes; /* of cache that the threads' cores own, all together; 0: not known */
     char details[512]; /* JSON object of what went into it */
 };
 void machine_device_class(const struct machine *machine, uint32_t n_threads, const char *isa,

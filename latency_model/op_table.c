@@ -26,7 +26,7 @@ void op_table_destroy(struct op_table *table)
     free(table);
 }
 
-static const struct op_entry *find(const struct op_table *table, const struct op *op)
+const struct op_entry *op_table_find(const struct op_table *table, const struct op *op)
 {
     for (size_t i = 0; i < table->n; i++)
         if (account_op_equal(&table->entry[i].op, op))
@@ -36,7 +36,7 @@ static const struct op_entry *find(const struct op_table *table, const struct op
 
 int64_t op_table_add(struct op_table *table, const struct op *op, struct err *err)
 {
-    const struct op_entry *there = find(table, op);
+    const struct op_entry *there = op_table_find(table, op);
     if (there != NULL)
         return there - table->entry;
     if (table->n == table->room) {
@@ -78,18 +78,38 @@ static int class_of(const struct op *op)
                                       : OP_CLASS_OTHER;
 }
 
-bool op_table_classes(const struct op_table *table, const struct genome *genome,
-                      const struct geometry *geometry, const struct workload *workload, double *ns)
+/* Near and far apart. */
+struct apart {
+    double near_ns[N_OP_CLASSES], far_ns[N_OP_CLASSES];
+    double weight_bytes;
+    uint32_t n_matmuls;
+};
+
+static void add_op(struct apart *apart, const struct op *op, const struct op_entry *entry,
+                   const struct geometry *geometry)
+{
+    int class = class_of(op);
+    apart->near_ns[class] += op->count * entry->near_ns;
+    apart->far_ns[class] += op->count * entry->ns;
+    if (op->kind != OP_MATMUL)
+        return;
+    apart->n_matmuls += op->count;
+    apart->weight_bytes += op->count * (double)account_op_bytes(op, geometry);
+}
+
+static bool sum_apart(const struct op_table *table, const struct genome *genome,
+                      const struct geometry *geometry, const struct workload *workload,
+                      struct apart *apart)
 {
     struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
     size_t n = ops != NULL ? account_ops(genome, geometry, workload, ops) : 0;
     bool all = n > 0;
-    memset(ns, 0, N_OP_CLASSES * sizeof *ns);
+    memset(apart, 0, sizeof *apart);
     for (size_t i = 0; i < n && all; i++) {
-        const struct op_entry *entry = find(table, &ops[i]);
+        const struct op_entry *entry = op_table_find(table, &ops[i]);
         all = entry != NULL;
         if (all)
-            ns[class_of(&ops[i])] += ops[i].count * entry->ns;
+            add_op(apart, &ops[i], entry, geometry);
         else
             log_debug("op-table", "not timed: %s %s %ux%u", op_kind_name(ops[i].kind),
                       ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format), ops[i].n_out,
@@ -99,14 +119,42 @@ bool op_table_classes(const struct op_table *table, const struct genome *genome,
     return all;
 }
 
+/* How much of a model with so many bytes of weights counts as near. */
+static double near_share(const struct op_table *table, double weight_bytes)
+{
+    double most = OP_TABLE_FAR * (double)op_table_near_bytes(table);
+    return weight_bytes > most ? most / weight_bytes : 1;
+}
+
+static double joined(const struct apart *apart, double near, int class)
+{
+    return near * apart->near_ns[class] + (1 - near) * apart->far_ns[class];
+}
+
+bool op_table_sums(const struct op_table *table, const struct genome *genome,
+                   const struct geometry *geometry, const struct workload *workload,
+                   struct op_sums *sums)
+{
+    struct apart apart;
+    if (!sum_apart(table, genome, geometry, workload, &apart))
+        return false;
+    double near = near_share(table, apart.weight_bytes);
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        sums->ns[class] = joined(&apart, near, class);
+    sums->weight_bytes = apart.weight_bytes;
+    sums->n_matmuls = apart.n_matmuls;
+    return true;
+}
+
 double op_table_predict(const struct op_table *table, const struct genome *genome,
                         const struct geometry *geometry, const struct workload *workload)
 {
-    double ns[N_OP_CLASSES], sum = 0;
-    if (!op_table_classes(table, genome, geometry, workload, ns))
+    struct op_sums sums;
+    double sum = 0;
+    if (!op_table_sums(table, genome, geometry, workload, &sums))
         return NAN;
     for (int class = 0; class < N_OP_CLASSES; class ++)
-        sum += ns[class];
+        sum += sums.ns[class];
     return sum;
 }
 
@@ -115,14 +163,26 @@ double op_table_unit_ns(const struct op_table *table, const struct genome *genom
                         uint32_t unit)
 {
     struct genome *pair = malloc(2 * sizeof *pair);
+    struct apart whole, with, without = {0};
+    double ns = 0;
     if (pair == NULL)
         return NAN;
     bool both = account_unit_pair(genome, unit, &pair[0], &pair[1]);
-    double ns = op_table_predict(table, &pair[0], geometry, workload);
-    if (both)
-        ns -= op_table_predict(table, &pair[1], geometry, workload);
+    bool known = sum_apart(table, genome, geometry, workload, &whole) &&
+                 sum_apart(table, &pair[0], geometry, workload, &with) &&
+                 (!both || sum_apart(table, &pair[1], geometry, workload, &without));
     free(pair);
+    if (!known)
+        return NAN;
+    double near = near_share(table, whole.weight_bytes);
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        ns += joined(&with, near, class) - joined(&without, near, class);
     return ns;
+}
+
+size_t op_table_near_bytes(const struct op_table *table)
+{
+    return table->device.private_bytes / 2;
 }
 
 double op_table_read_bandwidth(const struct op_table *table)

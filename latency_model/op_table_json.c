@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA 1
+#define SCHEMA 2
 
 /* --- writing --- */
 
@@ -27,6 +27,7 @@ static cJSON *put_entry(const struct op_entry *entry)
     cJSON_AddNumberToObject(node, "context", op->context);
     cJSON_AddNumberToObject(node, "ns", entry->ns);
     cJSON_AddNumberToObject(node, "median_ns", entry->median_ns);
+    cJSON_AddNumberToObject(node, "near_ns", entry->near_ns);
     cJSON_AddNumberToObject(node, "n_samples", entry->n_samples);
     if (entry->bandwidth > 0)
         cJSON_AddNumberToObject(node, "bytes_per_ns", entry->bandwidth);
@@ -65,6 +66,7 @@ int op_table_save(const struct op_table *table, const char *path, struct err *er
     cJSON_AddNumberToObject(root, "schema", SCHEMA);
     cJSON_AddStringToObject(root, "device", table->device.name);
     cJSON_AddItemToObject(root, "device_details", cJSON_CreateRaw(table->device.details));
+    cJSON_AddNumberToObject(root, "private_bytes", (double)table->device.private_bytes);
     put_geometry(root, &table->geometry);
     put_bandwidths(root, table);
     cJSON *ops = cJSON_AddArrayToObject(root, "ops");
@@ -150,6 +152,7 @@ static int get_entry(struct reader *reader, const cJSON *node, struct op_table *
     const cJSON *bandwidth = cJSON_GetObjectItemCaseSensitive(node, "bytes_per_ns");
     entry->ns = number(reader, node, "ns", 1e15);
     entry->median_ns = number(reader, node, "median_ns", 1e15);
+    entry->near_ns = number(reader, node, "near_ns", 1e15);
     entry->n_samples = (uint32_t)number(reader, node, "n_samples", 1e9);
     entry->bandwidth = cJSON_IsNumber(bandwidth) ? bandwidth->valuedouble : 0;
     return 0;
@@ -161,6 +164,7 @@ static struct op_table *read_table(struct reader *reader, const cJSON *root,
     struct geometry geometry = {0};
     struct device_class owner = {0};
     snprintf(owner.name, sizeof owner.name, "%s", text(reader, root, "device"));
+    owner.private_bytes = (size_t)number(reader, root, "private_bytes", 1e15);
     if (number(reader, root, "schema", SCHEMA) != SCHEMA)
         reader->bad = "schema";
     get_geometry(reader, root, &geometry);

@@ -22,6 +22,9 @@
 #define WORKING_SET_MAX (512u << 20) /* a larger one comes from memory all the same */
 #define SAMPLE_NS       150000.0     /* wanted length of a matmul sample */
 #define MAX_ROUNDS      64
+#define USUAL_ROUNDS    5
+#define QUICK_NS        1000000000 /* rounds that take less are made three times as often */
+#define QUICK_PASS_NS   1000000.0  /* of a stack: a pass that takes less is made MAX_ROUNDS times */
 
 struct measuring {
     struct op_table *table;
@@ -32,6 +35,7 @@ struct measuring {
     unsigned char *acts;               /* packed activations, any content that is a number */
     float *out;
     uint32_t n_rounds;
+    size_t offset; /* where the next matrices of a stack lie in their working set */
 };
 
 /* --- which operations --- */
@@ -123,6 +127,17 @@ static int list_ops(struct op_table *table, const struct space *space,
     return status;
 }
 
+bool op_table_covers(const struct op_table *table, const struct space *space,
+                     const struct workload *workloads, size_t n_workloads)
+{
+    struct op_table *wanted = op_table_new(&space->geometry, &table->device, NULL);
+    bool covers = wanted != NULL && list_ops(wanted, space, workloads, n_workloads, NULL) == 0;
+    for (size_t i = 0; covers && i < wanted->n; i++)
+        covers = op_table_find(table, &wanted->entry[i].op) != NULL;
+    op_table_destroy(wanted);
+    return covers;
+}
+
 /* --- working sets --- */
 
 /* Bytes of the dense parent's matrices in `format`. */
@@ -196,6 +211,7 @@ struct matmul_run {
     struct measuring *m;
     const struct op *op;
     size_t first, n_reps; /* matrices of the working set */
+    size_t n_matrices;    /* that take turns */
 };
 
 static void matmul_work(void *arg, unsigned member, unsigned n_members)
@@ -204,12 +220,11 @@ static void matmul_work(void *arg, unsigned member, unsigned n_members)
     const struct op *op = run->op;
     size_t row_bytes = format_row_bytes(op->format, op->n_in), begin, end;
     size_t matrix = row_bytes * op->n_out;
-    size_t n_matrices = run->m->table->working_set[op->format] / matrix;
     size_t act_bytes = kernels_act_bytes(op->format, op->act, op->n_in);
     team_share(op->n_out, 16, member, n_members, &begin, &end);
     for (size_t i = 0; i < run->n_reps && begin < end; i++) {
         const unsigned char *w =
-            run->m->weights[op->format] + (run->first + i) % n_matrices * matrix;
+            run->m->weights[op->format] + (run->first + i) % run->n_matrices * matrix;
         run->m->kernels->matmul[op->format][op->act](w + begin * row_bytes, row_bytes, end - begin,
                                                      op->n_in, run->m->acts, act_bytes, op->n_cols,
                                                      run->m->out + begin, op->n_out);
@@ -227,13 +242,40 @@ static void pack_columns(struct measuring *m, const struct op *op)
         m->kernels->pack[op->format][op->act](x, op->n_in, m->acts + c * act_bytes);
 }
 
-static double time_matmul(struct measuring *m, const struct op *op, size_t first, size_t n_reps)
+static double time_matrices(struct measuring *m, const struct op *op, size_t first, size_t n_reps,
+                            size_t n_matrices)
 {
     struct matmul_run run = {.m = m, .op = op, .first = first, .n_reps = n_reps};
+    run.n_matrices = n_matrices > 0 ? n_matrices : 1;
     pack_columns(m, op);
     int64_t start = clock_now_ns();
     team_run(m->team, matmul_work, &run);
     return (double)(clock_now_ns() - start) / (double)n_reps;
+}
+
+static size_t matrix_bytes(const struct op *op)
+{
+    return format_row_bytes(op->format, op->n_in) * op->n_out;
+}
+
+static double time_matmul(struct measuring *m, const struct op *op, size_t first, size_t n_reps)
+{
+    return time_matrices(m, op, first, n_reps,
+                         m->table->working_set[op->format] / matrix_bytes(op));
+}
+
+/* Matrices that fit the cores' own caches together, each once before the clock starts. */
+static double time_near(struct measuring *m, const struct op *op, size_t n_reps)
+{
+    size_t n = op_table_near_bytes(m->table) / matrix_bytes(op);
+    time_matrices(m, op, 0, n > 0 ? n : 1, n);
+    return time_matrices(m, op, 0, n_reps, n);
+}
+
+/* Whether there is such a thing as near: one column, and a matrix that fits. */
+static bool has_near(const struct measuring *m, const struct op *op)
+{
+    return op->n_cols == 1 && matrix_bytes(op) <= op_table_near_bytes(m->table);
 }
 
 struct read_run {
@@ -268,53 +310,86 @@ static size_t count_reps(struct measuring *m, const struct op *op)
     return reps > 512 ? 512 : (size_t)reps;
 }
 
-static void enter_samples(struct op_entry *entry, double *sample, uint32_t n)
+/* p10 of the samples, which are sorted. */
+static double fastest(double *sample, uint32_t n)
 {
     stats_sort(sample, n);
-    entry->ns = stats_quantile(sample, n, 0.1);
-    entry->median_ns = stats_quantile(sample, n, 0.5);
-    entry->n_samples = n;
+    return stats_quantile(sample, n, 0.1);
+}
+
+/* Times of the rounds, [n][MAX_ROUNDS] each. */
+struct samples {
+    double *far, *near; /* of the table's matmuls */
+    double *read;       /* by format */
+    size_t *reps;
+    uint32_t n_rounds;
+};
+
+static void run_round(struct measuring *m, struct samples *s)
+{
+    struct op_table *table = m->table;
+    uint32_t r = s->n_rounds++;
+    for (size_t i = 0; i < table->n; i++) {
+        const struct op *op = &table->entry[i].op;
+        if (op->kind != OP_MATMUL)
+            continue;
+        if (s->reps[i] == 0)
+            s->reps[i] = count_reps(m, op);
+        s->far[i * MAX_ROUNDS + r] = time_matmul(m, op, r * s->reps[i], s->reps[i]);
+        if (has_near(m, op))
+            s->near[i * MAX_ROUNDS + r] = time_near(m, op, s->reps[i]);
+    }
+    for (int f = 0; f < N_FORMATS; f++)
+        if (m->weights[f] != NULL)
+            s->read[f * MAX_ROUNDS + r] = time_read(m, (enum format)f);
+}
+
+static void enter_samples(struct measuring *m, struct samples *s)
+{
+    struct op_table *table = m->table;
+    for (size_t i = 0; i < table->n; i++) {
+        struct op_entry *entry = &table->entry[i];
+        if (entry->op.kind != OP_MATMUL)
+            continue;
+        entry->n_samples = s->n_rounds;
+        entry->ns = fastest(&s->far[i * MAX_ROUNDS], s->n_rounds);
+        entry->median_ns = stats_quantile(&s->far[i * MAX_ROUNDS], s->n_rounds, 0.5);
+        entry->near_ns = entry->ns;
+        if (has_near(m, &entry->op))
+            entry->near_ns = fmin(entry->ns, fastest(&s->near[i * MAX_ROUNDS], s->n_rounds));
+        if (entry->op.n_cols == 1)
+            entry->bandwidth = (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
+    }
+    for (int f = 0; f < N_FORMATS; f++)
+        if (m->weights[f] != NULL)
+            table->read_bandwidth[f] = stats_median(&s->read[f * MAX_ROUNDS], s->n_rounds);
 }
 
 /* Rounds over all matmuls and read bandwidths, so that a slow moment of the machine hits each of
  * them once and not one of them always. */
 static int measure_matmuls(struct measuring *m, struct err *err)
 {
-    struct op_table *table = m->table;
-    uint32_t n_rounds = m->n_rounds;
-    double *sample = calloc(table->n * n_rounds, sizeof *sample);
-    double *read = calloc((size_t)N_FORMATS * n_rounds, sizeof *read);
-    size_t *reps = calloc(table->n, sizeof *reps);
-    int status = sample != NULL && read != NULL && reps != NULL ? 0 : -1;
-    if (status != 0)
+    struct samples s = {.far = calloc(m->table->n * MAX_ROUNDS, sizeof *s.far),
+                        .near = calloc(m->table->n * MAX_ROUNDS, sizeof *s.near),
+                        .read = calloc((size_t)N_FORMATS * MAX_ROUNDS, sizeof *s.read),
+                        .reps = calloc(m->table->n, sizeof *s.reps)};
+    int status = s.far != NULL && s.near != NULL && s.read != NULL && s.reps != NULL ? 0 : -1;
+    int64_t start = clock_now_ns();
+    if (status != 0) {
         err_set(err, ERR_MEMORY, "op table: out of memory");
-    for (uint32_t r = 0; r < n_rounds && status == 0; r++) {
-        for (size_t i = 0; i < table->n; i++) {
-            const struct op *op = &table->entry[i].op;
-            if (op->kind != OP_MATMUL)
-                continue;
-            if (reps[i] == 0)
-                reps[i] = count_reps(m, op);
-            sample[i * n_rounds + r] = time_matmul(m, op, r * reps[i], reps[i]);
-        }
-        for (int f = 0; f < N_FORMATS; f++)
-            if (m->weights[f] != NULL)
-                read[(size_t)f * n_rounds + r] = time_read(m, (enum format)f);
+    } else {
+        while (s.n_rounds < m->n_rounds)
+            run_round(m, &s);
+        if (clock_now_ns() - start < QUICK_NS)
+            m->n_rounds = 3 * m->n_rounds < MAX_ROUNDS ? 3 * m->n_rounds : MAX_ROUNDS;
+        while (s.n_rounds < m->n_rounds)
+            run_round(m, &s);
+        enter_samples(m, &s);
     }
-    for (size_t i = 0; i < table->n && status == 0; i++) {
-        struct op_entry *entry = &table->entry[i];
-        if (entry->op.kind != OP_MATMUL)
-            continue;
-        enter_samples(entry, &sample[i * n_rounds], n_rounds);
-        if (entry->op.n_cols == 1)
-            entry->bandwidth = (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
-    }
-    for (int f = 0; f < N_FORMATS && status == 0; f++)
-        if (m->weights[f] != NULL)
-            table->read_bandwidth[f] = stats_median(&read[(size_t)f * n_rounds], n_rounds);
-    free(reps);
-    free(read);
-    free(sample);
+    free(s.reps);
+    free(s.read);
+    free(s.near);
+    free(s.far);
     return status;
 }
 
@@ -322,57 +397,82 @@ static int measure_matmuls(struct measuring *m, struct err *err)
 
 /* A stack of equal units over the working set: the same op in every layer, other bytes in each. */
 static struct weights stack_weights(struct measuring *m, enum format format, uint32_t n_out,
-                                    uint32_t n_in, size_t *offset)
+                                    uint32_t n_in)
 {
     enum format fits = format_fallback(format, n_in);
     size_t bytes = format_row_bytes(fits, n_in) * n_out;
     if (m->weights[fits] == NULL) /* not searched: any format that is will do */
         fits = format;
-    if (*offset + bytes > m->table->working_set[fits])
-        *offset = 0;
-    struct weights w = {.data = m->weights[fits] + *offset,
+    size_t stride = format_stride(fits), at = (m->offset + stride - 1) / stride * stride;
+    if (at + bytes > m->table->working_set[fits])
+        at = 0;
+    struct weights w = {.data = m->weights[fits] + at,
                         .format = fits,
                         .act = act_format_of(fits),
                         .n_out = n_out,
                         .n_in = n_in};
-    *offset += (bytes + 63) / 64 * 64;
+    m->offset = at + bytes;
     return w;
 }
 
-static void stack_attention(struct measuring *m, struct model *model, enum format format,
-                            uint32_t n_heads, uint32_t n_groups, const float *norm)
+static size_t weights_bytes(const struct weights *w)
 {
-    const struct geometry *g = &model->geometry;
-    size_t offset = 0;
-    for (uint32_t l = 0; l < model->n_layers; l++)
-        model->attn[l] = (struct attn_unit){
-            .present = true,
-            .n_heads = n_heads,
-            .n_groups = n_groups,
-            .norm = norm,
-            .q = stack_weights(m, format, n_heads * g->head_dim, g->d_model, &offset),
-            .k = stack_weights(m, format, n_groups * g->head_dim, g->d_model, &offset),
-            .v = stack_weights(m, format, n_groups * g->head_dim, g->d_model, &offset),
-            .o = stack_weights(m, format, g->d_model, n_heads * g->head_dim, &offset)};
+    return format_row_bytes(w->format, w->n_in) * w->n_out;
 }
 
-static void stack_ffn(struct measuring *m, struct model *model, enum format format, uint32_t width,
-                      const float *norm)
+/* A unit of decoding that fits the cores' own caches stands in every layer with the same weights,
+ * so that they come from there, and what is left beside its matmuls is told from small times; of
+ * any other unit each layer and each pass has its own. */
+static bool stack_attention(struct measuring *m, struct model *model, enum format format,
+                            const struct op *op, const float *norm)
 {
     const struct geometry *g = &model->geometry;
-    size_t offset = 0;
-    for (uint32_t l = 0; l < model->n_layers; l++)
-        model->ffn[l] =
-            (struct ffn_unit){.present = true,
-                              .width = width,
-                              .norm = norm,
-                              .gate = stack_weights(m, format, width, g->d_model, &offset),
-                              .up = stack_weights(m, format, width, g->d_model, &offset),
-                              .down = stack_weights(m, format, g->d_model, width, &offset)};
+    uint32_t n_heads = op->n_out, n_groups = op->n_in;
+    bool near = false;
+    for (uint32_t l = 0; l < model->n_layers; l++) {
+        size_t begin = m->offset;
+        struct attn_unit unit = {.present = true,
+                                 .n_heads = n_heads,
+                                 .n_groups = n_groups,
+                                 .norm = norm,
+                                 .q = stack_weights(m, format, n_heads * g->head_dim, g->d_model),
+                                 .k = stack_weights(m, format, n_groups * g->head_dim, g->d_model),
+                                 .v = stack_weights(m, format, n_groups * g->head_dim, g->d_model),
+                                 .o = stack_weights(m, format, g->d_model, n_heads * g->head_dim)};
+        near = op->n_cols == 1 &&
+               weights_bytes(&unit.q) + 2 * weights_bytes(&unit.k) + weights_bytes(&unit.o) <=
+                   op_table_near_bytes(m->table);
+        if (near)
+            m->offset = begin;
+        model->attn[l] = near && l > 0 ? model->attn[0] : unit;
+    }
+    return near;
+}
+
+static bool stack_ffn(struct measuring *m, struct model *model, enum format format,
+                      const struct op *op, const float *norm)
+{
+    const struct geometry *g = &model->geometry;
+    bool near = false;
+    for (uint32_t l = 0; l < model->n_layers; l++) {
+        size_t begin = m->offset;
+        struct ffn_unit unit = {.present = true,
+                                .width = op->n_out,
+                                .norm = norm,
+                                .gate = stack_weights(m, format, op->n_out, g->d_model),
+                                .up = stack_weights(m, format, op->n_out, g->d_model),
+                                .down = stack_weights(m, format, g->d_model, op->n_out)};
+        near = op->n_cols == 1 && 2 * weights_bytes(&unit.gate) + weights_bytes(&unit.down) <=
+                                      op_table_near_bytes(m->table);
+        if (near)
+            m->offset = begin;
+        model->ffn[l] = near && l > 0 ? model->ffn[0] : unit;
+    }
+    return near;
 }
 
 /* Time of a matmul as the table has it, or measured now when no genome of the space has it. */
-static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n_cols)
+static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n_cols, bool near)
 {
     struct op op = {.kind = OP_MATMUL,
                     .format = w->format,
@@ -381,15 +481,14 @@ static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n
                     .n_in = w->n_in,
                     .n_cols = n_cols,
                     .count = 1};
-    for (size_t i = 0; i < m->table->n; i++)
-        if (account_op_equal(&m->table->entry[i].op, &op))
-            return m->table->entry[i].ns;
+    const struct op_entry *entry = op_table_find(m->table, &op);
+    if (entry != NULL)
+        return near ? entry->near_ns : entry->ns;
     double sample[MAX_ROUNDS];
     size_t reps = count_reps(m, &op);
     for (uint32_t r = 0; r < m->n_rounds; r++)
-        sample[r] = time_matmul(m, &op, r * reps, reps);
-    stats_sort(sample, m->n_rounds);
-    return stats_quantile(sample, m->n_rounds, 0.1);
+        sample[r] = near ? time_near(m, &op, reps) : time_matmul(m, &op, r * reps, reps);
+    return fastest(sample, m->n_rounds);
 }
 
 struct stage {
@@ -399,33 +498,6 @@ struct stage {
     float *norm;
     int32_t *tokens;
 };
-
-/* Fastest tenth of the rounds over the whole stack; `whole` adds embedding, final norm and head. */
-static double time_stack(struct measuring *m, struct stage *stage, const struct op *op, bool whole)
-{
-    size_t n = (size_t)op->n_cols * m->table->geometry.d_model;
-    double sample[MAX_ROUNDS];
-    uint32_t n_rounds = m->n_rounds;
-    forward_set_model(stage->forward, stage->model);
-    memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
-    /* Positions before the first column: filled one by one, as decoding does. */
-    for (uint32_t p = 0; p < op->context; p++)
-        forward_layers(stage->forward, stage->hidden, 1, 0, stage->model->n_layers, true);
-    for (uint32_t r = 0; r < n_rounds + 1; r++) {
-        uint32_t at = forward_position(stage->forward);
-        memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
-        int64_t start = clock_now_ns();
-        if (whole)
-            forward_tokens(stage->forward, stage->tokens, op->n_cols, LOGITS_LAST, NULL);
-        else
-            forward_layers(stage->forward, stage->hidden, op->n_cols, 0, stage->model->n_layers,
-                           false);
-        sample[r > 0 ? r - 1 : 0] = (double)(clock_now_ns() - start);
-        forward_rewind(stage->forward, at);
-    }
-    stats_sort(sample, n_rounds);
-    return stats_quantile(sample, n_rounds, 0.1);
-}
 
 /* What the units of a stack are made of: the finest quantized format that the space has and that
  * fits rows of any width, because most candidates spend their time in such; a float one if need be.
@@ -444,39 +516,86 @@ static enum format any_format(const struct measuring *m)
     return finest;
 }
 
-static void drop_all(struct model *model)
+/* The unit that an operation is the rest of, in every layer and nothing else; none for a pass. Each
+ * call lays it further on in the working set. */
+static bool stack_for(struct measuring *m, struct stage *stage, const struct op *op)
 {
+    struct model *model = stage->model;
     memset(model->attn, 0, sizeof model->attn);
     memset(model->ffn, 0, sizeof model->ffn);
+    if (op->kind == OP_ATTENTION) {
+        model->kv = op->format;
+        return stack_attention(m, model, any_format(m), op, stage->norm);
+    }
+    if (op->kind == OP_SILU_MUL)
+        return stack_ffn(m, model, any_format(m), op, stage->norm);
+    return weights_bytes(&model->head) <= op_table_near_bytes(m->table);
+}
+
+/* One pass: the layers, or for OP_EMBED the embedding, final norm and head. */
+static double time_pass(struct stage *stage, const struct op *op)
+{
+    size_t n = (size_t)op->n_cols * stage->model->geometry.d_model;
+    uint32_t at = forward_position(stage->forward);
+    memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
+    int64_t start = clock_now_ns();
+    if (op->kind == OP_EMBED)
+        forward_tokens(stage->forward, stage->tokens, op->n_cols, LOGITS_LAST, NULL);
+    else
+        forward_layers(stage->forward, stage->hidden, op->n_cols, 0, stage->model->n_layers, false);
+    double ns = (double)(clock_now_ns() - start);
+    forward_rewind(stage->forward, at);
+    return ns;
+}
+
+/* Fastest tenth of the rounds over the whole stack; the first is not looked at. */
+static double time_stack(struct measuring *m, struct stage *stage, const struct op *op, bool *near)
+{
+    double sample[MAX_ROUNDS];
+    *near = stack_for(m, stage, op);
+    forward_set_model(stage->forward, stage->model);
+    memcpy(stage->hidden, stage->start,
+           (size_t)op->n_cols * m->table->geometry.d_model * sizeof *stage->hidden);
+    /* Positions before the first column: filled one by one, as decoding does. */
+    for (uint32_t p = 0; p < op->context; p++)
+        forward_layers(stage->forward, stage->hidden, 1, 0, stage->model->n_layers, true);
+    uint32_t n_rounds = time_pass(stage, op) < QUICK_PASS_NS ? MAX_ROUNDS : m->n_rounds;
+    for (uint32_t r = 0; r < n_rounds; r++) {
+        stack_for(m, stage, op);
+        sample[r] = time_pass(stage, op);
+    }
+    return fastest(sample, n_rounds);
 }
 
 static double rest_of_attention(struct measuring *m, struct stage *stage, const struct op *op)
 {
-    struct model *model = stage->model;
-    drop_all(model);
-    model->kv = op->format;
-    stack_attention(m, model, any_format(m), op->n_out, op->n_in, stage->norm);
-    const struct attn_unit *unit = &model->attn[0];
-    double matmuls = matmul_ns(m, &unit->q, op->n_cols) + matmul_ns(m, &unit->k, op->n_cols) +
-                     matmul_ns(m, &unit->v, op->n_cols) + matmul_ns(m, &unit->o, op->n_cols);
-    return time_stack(m, stage, op, false) / model->n_layers - matmuls;
+    bool near;
+    double stack = time_stack(m, stage, op, &near);
+    const struct attn_unit *unit = &stage->model->attn[0];
+    const struct weights *w[4] = {&unit->q, &unit->k, &unit->v, &unit->o};
+    double rest = stack / stage->model->n_layers;
+    for (int i = 0; i < 4; i++)
+        rest -= matmul_ns(m, w[i], op->n_cols, near);
+    return rest;
 }
 
 static double rest_of_ffn(struct measuring *m, struct stage *stage, const struct op *op)
 {
-    struct model *model = stage->model;
-    drop_all(model);
-    stack_ffn(m, model, any_format(m), op->n_out, stage->norm);
-    const struct ffn_unit *unit = &model->ffn[0];
-    double matmuls = matmul_ns(m, &unit->gate, op->n_cols) + matmul_ns(m, &unit->up, op->n_cols) +
-                     matmul_ns(m, &unit->down, op->n_cols);
-    return time_stack(m, stage, op, false) / model->n_layers - matmuls;
+    bool near;
+    double stack = time_stack(m, stage, op, &near);
+    const struct ffn_unit *unit = &stage->model->ffn[0];
+    const struct weights *w[3] = {&unit->gate, &unit->up, &unit->down};
+    double rest = stack / stage->model->n_layers;
+    for (int i = 0; i < 3; i++)
+        rest -= matmul_ns(m, w[i], op->n_cols, near);
+    return rest;
 }
 
 static double rest_of_pass(struct measuring *m, struct stage *stage, const struct op *op)
 {
-    drop_all(stage->model);
-    return time_stack(m, stage, op, true) - matmul_ns(m, &stage->model->head, 1);
+    bool near;
+    double pass = time_stack(m, stage, op, &near);
+    return pass - matmul_ns(m, &stage->model->head, 1, near);
 }
 
 static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
@@ -488,7 +607,6 @@ static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
         n_batch = op->n_cols > n_batch ? op->n_cols : n_batch;
         n_ctx = op->context + op->n_cols > n_ctx ? op->context + op->n_cols : n_ctx;
     }
-    size_t offset = 0;
     struct rng rng = rng_make(2, 0);
     stage->model = calloc(1, sizeof *stage->model);
     stage->hidden = malloc((size_t)n_batch * g->d_model * sizeof(float));
@@ -509,7 +627,7 @@ static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
     stage->model->n_layers = g->n_layers;
     stage->model->out_norm = stage->norm;
     stage->model->embd = stage->model->head =
-        stack_weights(m, any_format(m), g->n_vocab, g->d_model, &offset);
+        stack_weights(m, any_format(m), g->n_vocab, g->d_model);
     struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_batch};
     stage->forward = forward_create(stage->model, m->kernels, m->team, &options, err);
     return stage->forward != NULL ? 0 : -1;
@@ -541,7 +659,7 @@ static int measure_rests(struct measuring *m, struct err *err)
         else if (entry->op.kind == OP_EMBED)
             ns = rest_of_pass(m, &stage, &entry->op);
         /* A difference of two measured times may fall below nothing by noise. */
-        entry->ns = entry->median_ns = ns > 0 ? ns : 0;
+        entry->ns = entry->median_ns = entry->near_ns = ns > 0 ? ns : 0;
         entry->n_samples = m->n_rounds;
     }
     stage_close(&stage);
@@ -571,4 +689,27 @@ struct op_table *op_table_measure(const struct space *space, const struct worklo
         return m.table;
     op_table_destroy(m.table);
     return NULL;
+}
+
+struct op_table *op_table_ensure(const char *path, const struct space *space,
+                                 const struct workload *workloads, size_t n_workloads,
+                                 const struct kernels *kernels, struct team *team,
+                                 struct quiet *quiet, const struct device_class *device,
+                                 struct err *err)
+{
+    struct op_table *table = op_table_load(path, device, NULL);
+    if (table != NULL && op_table_covers(table, space, workloads, n_workloads))
+        return table;
+    op_table_destroy(table);
+    if (quiet_probe_begin(quiet, err) != 0)
+        return NULL;
+    table =
+        op_table_measure(space, workloads, n_workloads, kernels, team, device, USUAL_ROUNDS, err);
+    quiet_probe_end(quiet);
+    if (table == NULL || op_table_save(table, path, err) != 0) {
+        op_table_destroy(table);
+        return NULL;
+    }
+    log_info("op-table", "measured ops=%zu", op_table_n(table));
+    return table;
 }

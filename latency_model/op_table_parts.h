@@ -16,6 +16,8 @@ struct op_table {
 
 struct op_table *op_table_new(const struct geometry *geometry, const struct device_class *device,
                               struct err *err);
+/* The entry of an op, its count aside; NULL where there is none. */
+const struct op_entry *op_table_find(const struct op_table *table, const struct op *op);
 /* Add an entry unless an equal op is there; its index, or -1 without memory. */
 int64_t op_table_add(struct op_table *table, const struct op *op, struct err *err);
 

@@ -12,18 +12,40 @@ _Static_assert(N_PREDICTOR_TERMS <= TIME_FIT_MAX_TERMS, "every term has a weight
 
 const char *predictor_term_name(int term)
 {
-    return term == PREDICTOR_PASS    ? "per pass"
-           : term == PREDICTOR_LAYER ? "per layer"
-                                     : op_class_name(term);
+    switch (term) {
+    case PREDICTOR_PASS:
+        return "per pass";
+    case PREDICTOR_LAYER:
+        return "per layer";
+    case PREDICTOR_OPERATION:
+        return "per operation";
+    case PREDICTOR_BEYOND:
+        return "per byte beyond";
+    default:
+        return op_class_name(term);
+    }
 }
 
 bool predictor_terms(const struct op_table *table, const struct genome *genome,
                      const struct geometry *geometry, const struct workload *workload,
-                     double term[N_PREDICTOR_TERMS])
+                     struct predictor_point *point)
 {
-    term[PREDICTOR_PASS] = 1;
-    term[PREDICTOR_LAYER] = genome_layers_kept(genome);
-    return op_table_classes(table, genome, geometry, workload, term);
+    struct op_sums sums;
+    double near_bytes = (double)op_table_near_bytes(table);
+
+    if (!op_table_sums(table, genome, geometry, workload, &sums))
+        return false;
+    point->table_ns = 0;
+    for (int class = 0; class < N_OP_CLASSES; class ++) {
+        point->term[class] = sums.ns[class];
+        point->table_ns += sums.ns[class];
+    }
+    point->term[PREDICTOR_PASS] = 1;
+    point->term[PREDICTOR_LAYER] = genome_layers_kept(genome);
+    point->term[PREDICTOR_OPERATION] = sums.n_matmuls;
+    point->term[PREDICTOR_BEYOND] =
+        fmax(0, fmin(sums.weight_bytes, OP_TABLE_FAR * near_bytes) - near_bytes);
+    return true;
 }
 
 int predictor_fit(struct predictor *p, const struct workload *workload,
@@ -58,6 +80,7 @@ void predictor_fini(struct predictor *p)
 {
     time_fit_fini(&p->fit);
     free(p->point);
+    free(p->held_out);
     *p = (struct predictor){0};
 }
 
@@ -72,16 +95,50 @@ void predictor_interval(const struct predictor *p, const double term[N_PREDICTOR
     time_fit_interval(&p->fit, term, share, lo_ns, hi_ns);
 }
 
-/* --- accuracy --- */
-
-static double table_ns(const double term[N_PREDICTOR_TERMS])
+int predictor_hold_out(struct predictor *p, const struct predictor_point *points, size_t n,
+                       struct err *err)
 {
-    double sum = 0;
+    struct predictor_point *copy = calloc(n + 1, sizeof *copy);
 
-    for (int class = 0; class < N_OP_CLASSES; class ++)
-        sum += term[class];
-    return sum;
+    if (copy == NULL) {
+        err_set(err, ERR_MEMORY, "latency model: out of memory");
+        return -1;
+    }
+    memcpy(copy, points, n * sizeof *copy);
+    free(p->held_out);
+    p->held_out = copy;
+    p->n_held_out = n;
+    return 0;
 }
+
+/* --- choice --- */
+
+int predictor_choose(const struct predictor_point *const points[2], size_t n, size_t n_given,
+                     size_t n_wanted, size_t *chosen, size_t *n_chosen, struct err *err)
+{
+    double *terms = calloc(n + 1, sizeof points[0]->term), *about = calloc(n + 1, sizeof *about);
+    size_t half = n_wanted > n_given ? n_given + (n_wanted - n_given) / 2 : n_wanted;
+    bool there = terms != NULL && about != NULL;
+
+    *n_chosen = n_given;
+    for (int w = 0; w < 2 && there && *n_chosen > 0; w++) {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(terms + i * N_PREDICTOR_TERMS, points[w][i].term, sizeof points[w][i].term);
+            /* The sum of the op table: what is known before anything is measured. */
+            about[i] = 1 + points[w][i].table_ns;
+        }
+        *n_chosen = time_fit_choose(n, N_PREDICTOR_TERMS, terms, about, *n_chosen,
+                                    w == 0 ? half : n_wanted, chosen);
+    }
+    free(about);
+    free(terms);
+    if (there && *n_chosen > 0)
+        return 0;
+    err_set(err, ERR_MEMORY, "latency model: out of memory");
+    return -1;
+}
+
+/* --- accuracy --- */
 
 void predictor_judge(const struct predictor *p, const struct predictor_point *points, size_t n,
                      struct predictor_accuracy *accuracy)
@@ -99,7 +156,7 @@ void predictor_judge(const struct predictor *p, const struct predictor_point *po
     for (size_t i = 0; i < n; i++) {
         double lo, hi, miss;
         got[i] = predictor_ns(p, points[i].term);
-        table[i] = table_ns(points[i].term);
+        table[i] = points[i].table_ns;
         want[i] = points[i].ns;
         miss = fabs(got[i] / want[i] - 1);
         predictor_interval(p, points[i].term, 0.9, &lo, &hi);

@@ -61,6 +61,16 @@ size_t format_block_bytes(enum format format)
     return rows[format].bytes;
 }
 
+size_t format_stride(enum format format)
+{
+    enum { CACHE_LINE = 64 };
+    size_t block = format_block_bytes(format), stride = CACHE_LINE;
+
+    while (stride % block != 0)
+        stride += CACHE_LINE;
+    return stride;
+}
+
 double format_bits(enum format format)
 {
     assert(is_format(format));

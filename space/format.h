@@ -41,6 +41,9 @@ enum format format_from_ggml(uint32_t ggml_type);     /* FORMAT_NONE when not su
 uint32_t format_to_ggml(enum format format);
 size_t format_block(enum format format);              /* weights per block */
 size_t format_block_bytes(enum format format);
+/* The least number of bytes that is whole blocks and whole lines of a cache: where matrices of a
+ * format that lie in one stretch of blocks may begin. */
+size_t format_stride(enum format format);
 double format_bits(enum format format);               /* per weight: 2.625 for Q2_K */
 bool format_is_quantized(enum format format);         /* neither F32, F16 nor BF16 */
 

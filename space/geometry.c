@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Far above any real model, and small enough that a product of two fits 64 bits with room. */
 enum {
@@ -78,4 +79,26 @@ const char *geometry_describe(const struct geometry *g, char text[160])
     snprintf(text, 160, "dim %u, %u layers, %u/%u heads of %u, FFN %u, vocabulary %u", g->d_model,
              g->n_layers, g->n_heads, g->n_kv_heads, g->head_dim, g->d_ff, g->n_vocab);
     return text;
+}
+
+int geometry_parse(const char *text, struct geometry *g, struct err *err)
+{
+    struct geometry read = {.n_ctx = GEOMETRY_USUAL_CTX, .rms_eps = 1e-5F, .rope_base = 10000.0F};
+    char again[160];
+
+    /* What it reads is what it would write: no sign, no blanks, nothing behind. */
+    if (sscanf(text, "dim %u, %u layers, %u/%u heads of %u, FFN %u, vocabulary %u", &read.d_model,
+               &read.n_layers, &read.n_heads, &read.n_kv_heads, &read.head_dim, &read.d_ff,
+               &read.n_vocab) != 7 ||
+        strcmp(geometry_describe(&read, again), text) != 0) {
+        err_set(err, ERR_USAGE,
+                "geometry: '%.100s', expected a text such as \"dim 2048, 22 layers, 32/4 heads of "
+                "64, FFN 5632, vocabulary 32000\"",
+                text);
+        return -1;
+    }
+    if (geometry_check(&read, err) != 0)
+        return -1;
+    *g = read;
+    return 0;
 }

@@ -34,5 +34,9 @@ uint32_t geometry_grid(const struct geometry *geometry);
 
 /* "dim 256, 8 layers, 16/4 heads of 32, FFN 1024, vocabulary 1536" */
 const char *geometry_describe(const struct geometry *geometry, char text[160]);
+/* That text read again, for what can be said of a model without having it: not tied, a context of
+ * GEOMETRY_USUAL_CTX.  ERR_USAGE with the expected form; errors of geometry_check. */
+#define GEOMETRY_USUAL_CTX 4096
+int geometry_parse(const char *text, struct geometry *geometry, struct err *err);
 
 #endif

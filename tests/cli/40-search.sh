@@ -310,9 +310,9 @@ fails 66 'none.gguf' "a file that is not there" "$KERF" probe "$folder/none.gguf
 
 # --- the latency model of what was measured ---
 
-fails 66 'no latency model yet; run kerf model fit first' "no latency model before the fit" \
+fails 66 'no latency model yet; run kerf model fit or measure first' "no latency model before the fit" \
     "$KERF" model show -C "$study"
-fails 2 'expected fit, show or check' "an action that is none" "$KERF" model draw -C "$study"
+fails 2 'expected measure, fit, show or check' "an action that is none" "$KERF" model draw -C "$study"
 fails 2 '--points: 8 to' "too few points for a fit" "$KERF" model fit -C "$study" --points 3
 run "$KERF" model fit -C "$study" --points 12 --allow-flagged
 is "$status" 0 "model fit" || said

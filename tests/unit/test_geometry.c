@@ -52,5 +52,21 @@ int main(void)
     is_text(geometry_describe(&g, text),
             "dim 256, 8 layers, 16/4 heads of 32, FFN 1024, vocabulary 1536",
             "a geometry describes itself");
+    ok(geometry_parse(text, &bad, &err) == 0 && bad.d_model == 256 && bad.n_layers == 8 &&
+           bad.n_heads == 16 && bad.n_kv_heads == 4 && bad.head_dim == 32 && bad.d_ff == 1024 &&
+           bad.n_vocab == 1536 && bad.n_ctx == GEOMETRY_USUAL_CTX && !bad.tied,
+       "and is read again from that %s", err.text);
+    ok(geometry_parse("dim 256, 8 layers", &bad, &err) == -1 && err.code == ERR_USAGE, "%s",
+       err.text);
+    ok(geometry_parse("dim 256, 8 layers, 16/4 heads of 32, FFN 1024, vocabulary 1536 more", &bad,
+                      &err) == -1 &&
+           geometry_parse("dim -2, 8 layers, 16/4 heads of 32, FFN 1024, vocabulary 1536", &bad,
+                          &err) == -1 &&
+           err.code == ERR_USAGE,
+       "no more and no less");
+    ok(geometry_parse("dim 256, 8 layers, 16/5 heads of 32, FFN 1024, vocabulary 1536", &bad,
+                      &err) == -1 &&
+           err.code == ERR_DATA && bad.n_kv_heads == 4,
+       "%s", err.text);
     return tap_done();
 }

@@ -68,7 +68,7 @@ static void make_points(const struct workload *workload, struct predictor_point 
 {
     for (size_t i = 0; i < N_GENOMES; i++) {
         points[i].id = (struct id128){.bytes = {(uint8_t)i, 7}};
-        if (!predictor_terms(table, &genomes[i], &geometry, workload, points[i].term))
+        if (!predictor_terms(table, &genomes[i], &geometry, workload, &points[i]))
             points[i].term[0] = NAN;
         points[i].ns = measure(points[i].term);
     }
@@ -81,11 +81,57 @@ static void test_terms(const struct predictor_point *points)
         sum += points[3].term[class];
     near(op_table_predict(table, &genomes[3], &geometry, &decode) / sum, 1, 1e-12,
          "the classes add up to the table's sum");
+    near(points[3].table_ns / sum, 1, 1e-12, "which is kept beside them");
     struct genome other = genomes[3];
     other.attn[0].qkv = FORMAT_Q5_0;
-    double term[N_PREDICTOR_TERMS];
-    ok(!predictor_terms(table, &other, &geometry, &decode, term),
+    struct predictor_point point;
+    ok(!predictor_terms(table, &other, &geometry, &decode, &point),
        "an operation that was not timed has no time");
+}
+
+/* Out of the cores' own caches everything takes half as long. */
+static void test_caches(const struct predictor_point *far)
+{
+    struct predictor_point near, between;
+    struct op_sums sums;
+    for (size_t i = 0; i < table->n; i++)
+        table->entry[i].near_ns = table->entry[i].ns / 2;
+    op_table_sums(table, &genomes[5], &geometry, &decode, &sums);
+    near(sums.ns[FORMAT_Q4_K], far->term[FORMAT_Q4_K], 1e-6, "without caches all comes from afar");
+    near(far->term[PREDICTOR_BEYOND], 0, 0, "and nothing costs by the byte");
+    near(sums.weight_bytes / (double)account_weight_bytes(&genomes[5], &geometry), 1, 0.02,
+         "what is read are the weights");
+    table->device.private_bytes = (size_t)sums.weight_bytes / 8 + 1;
+    predictor_terms(table, &genomes[5], &geometry, &decode, &near);
+    near(near.term[FORMAT_Q4_K] / far->term[FORMAT_Q4_K], 0.5, 1e-9,
+         "16 times what the caches keep are read at their pace");
+    near(near.term[PREDICTOR_BEYOND] / sums.weight_bytes, 15.0 / 16, 1e-3,
+         "and by the byte where they end");
+    double unit = op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4);
+    table->device.private_bytes = (size_t)sums.weight_bytes / 16;
+    predictor_terms(table, &genomes[5], &geometry, &decode, &between);
+    near(between.term[FORMAT_Q4_K] / far->term[FORMAT_Q4_K], 0.75, 1e-3,
+         "of a model twice as large half counts as far");
+    near(between.term[PREDICTOR_BEYOND] / near.term[PREDICTOR_BEYOND], 0.5, 1e-3,
+         "with no more bytes than that");
+    near(between.term[PREDICTOR_OPERATION], sums.n_matmuls, 0, "every matmul counts once");
+    near(op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4) / unit, 1.5, 1e-3,
+         "a unit's share is that of the whole");
+    table->device.private_bytes = 0;
+}
+
+static void test_choice(const struct predictor_point *points)
+{
+    const struct predictor_point *both[2] = {points, points};
+    size_t chosen[N_GENOMES] = {4, 9}, n = 0, n_seen = 0;
+    ok(predictor_choose(both, N_GENOMES, 2, 10, chosen, &n, NULL) == 0 && n == 10, "10 are chosen");
+    ok(chosen[0] == 4 && chosen[1] == 9, "the given ones first");
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            n_seen += chosen[i] == chosen[k];
+    ok(n_seen == 0, "none of them twice");
+    ok(predictor_choose(both, 5, 1, 10, chosen, &n, NULL) == 0 && n == 5,
+       "where there are fewer all are");
 }
 
 static void test_fit(struct predictor *predictor, struct predictor_point *points,
@@ -104,25 +150,30 @@ static void test_fit(struct predictor *predictor, struct predictor_point *points
 static void test_file(struct predictor predictor[2])
 {
     char path[] = "/tmp/test_predictor.XXXXXX";
-    struct predictor_origin origin = {"nobody's machine", "plain", {{1, 2, 3}}}, other = origin;
+    struct predictor_origin origin = {"nobody's machine", "plain", geometry}, other = origin;
     struct predictor read[2];
     struct err err = {0};
-    double term[N_PREDICTOR_TERMS];
+    struct predictor_point point = {.id = {{20}}, .ns = 7};
     int fd = mkstemp(path);
 
-    predictor_terms(table, &genomes[20], &geometry, &decode, term);
+    predictor_terms(table, &genomes[20], &geometry, &decode, &point);
+    const double *term = point.term;
+    ok(predictor_hold_out(&predictor[0], &point, 1, &err) == 0, "a point is held out");
     ok(predictor_save(predictor, &origin, path, &err) == 0, "saved");
     ok(predictor_load(read, &origin, path, &err) == 0, "and read again %s", err.text);
     near(predictor_ns(&read[0], term) / predictor_ns(&predictor[0], term), 1, 1e-9,
          "with the same prediction");
     ok(workload_equal(&read[1].workload, &prefill), "and its workloads");
+    ok(read[0].n_held_out == 1 && read[0].held_out[0].ns == 7 &&
+           read[0].held_out[0].table_ns == point.table_ns && read[1].n_held_out == 0,
+       "and what was held out");
     predictor_fini(&read[0]);
     predictor_fini(&read[1]);
 
     snprintf(other.device, sizeof other.device, "another");
     ok(predictor_load(read, &other, path, &err) == -1 && err.code == ERR_RESOURCE, "%s", err.text);
     other = origin;
-    other.parent.bytes[5] = 1;
+    other.geometry.d_ff += 256;
     ok(predictor_load(read, &other, path, &err) == -1 && err.code == ERR_DATA, "%s", err.text);
 
     /* Any byte changed: read as something sound, or refused; never worse. */
@@ -156,6 +207,9 @@ int main(void)
     make_table();
     make_points(&decode, points);
     test_terms(points);
+    test_caches(&points[5]);
+    make_points(&decode, points);
+    test_choice(points);
     test_fit(&predictor[0], points, &decode);
     test_fit(&predictor[1], points, &prefill);
     test_file(predictor);

@@ -1,0 +1,290 @@
+#include "latency_model/latency_study.h"
+
+#include "latency_model/stand_in.h"
+#include "latency_model/workload_run.h"
+#include "space/base/clock.h"
+#include "space/base/err.h"
+#include "space/base/rng.h"
+
+#include <stdlib.h>
+
+#define RNG_STREAM 0x73747564 /* "stud" */
+
+/* The least share of an item's samples that must be undisturbed for the others to be left out. */
+#define MIN_ACCEPTED_SHARE 0.5
+
+struct taken {
+    struct pace_sample sample;
+    uint32_t workload;
+    enum rejection rejection;
+};
+
+/* A workload of one candidate: its model is put under the common pass before each run. */
+struct turn {
+    struct workload_run run;
+    struct probe_item item; /* of `run` */
+    const struct model *model;
+};
+
+struct running {
+    struct stand *stand;
+    const struct latency_study *study;
+    struct stand_in *weights;
+    struct model **model; /* [n] */
+    struct forward *forward;
+    int32_t *tokens;
+    struct turn *turn;         /* [n][workloads] */
+    size_t *order;             /* as turn */
+    struct taken *taken;       /* [rounds_max] times as many */
+    struct pace_sample *kept;  /* as taken */
+    struct pace_time *settled; /* [n] */
+    size_t n_taken;
+};
+
+/* --- opening --- */
+
+static uint32_t context_of(const struct workload *w)
+{
+    return w->context + w->n_tokens;
+}
+
+static int check(const struct latency_study *study, struct err *err)
+{
+    for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
+        char name[32];
+        if (context_of(&study->workload[w]) <= study->geometry->n_ctx)
+            continue;
+        err_set(err, ERR_CONFIG, "%s: %u positions, the model's context has %u",
+                workload_format(&study->workload[w], name), context_of(&study->workload[w]),
+                study->geometry->n_ctx);
+        return -1;
+    }
+    return 0;
+}
+
+static int take_memory(struct running *r, struct err *err)
+{
+    size_t n = r->study->n, n_items = n * LATENCY_STUDY_WORKLOADS;
+    size_t n_samples = n_items * r->study->rounds_max;
+
+    r->model = calloc(n + 1, sizeof(struct model *));
+    r->turn = calloc(n_items + 1, sizeof *r->turn);
+    r->order = calloc(n_items + 1, sizeof *r->order);
+    r->taken = calloc(n_samples + 1, sizeof *r->taken);
+    r->kept = calloc(n_samples + 1, sizeof *r->kept);
+    r->settled = calloc(n + 1, sizeof *r->settled);
+    r->tokens = calloc(r->study->geometry->n_ctx, sizeof *r->tokens);
+    if (r->model != NULL && r->turn != NULL && r->order != NULL && r->taken != NULL &&
+        r->kept != NULL && r->settled != NULL && r->tokens != NULL)
+        return 0;
+    err_set(err, ERR_MEMORY, "latency study: out of memory");
+    return -1;
+}
+
+static int make_models(struct running *r, struct err *err)
+{
+    const struct latency_study *study = r->study;
+
+    r->weights = stand_in_create(study->geometry, study->genome, study->n, err);
+    for (size_t i = 0; i < study->n && r->weights != NULL; i++) {
+        r->model[i] = stand_in_model(r->weights, &study->genome[i], err);
+        if (r->model[i] == NULL)
+            return -1;
+    }
+    return r->weights != NULL ? 0 : -1;
+}
+
+/* One pass for all: they are of one parent. */
+static int make_forward(struct running *r, struct err *err)
+{
+    const struct latency_study *study = r->study;
+    struct forward_options options = {
+        .n_ctx = 1, .n_batch = 64, .d_model = study->geometry->d_model};
+
+    for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
+        uint32_t n_ctx = context_of(&study->workload[w]);
+        uint32_t n_batch =
+            study->workload[w].kind == WORKLOAD_PREFILL ? study->workload[w].n_tokens : 1;
+        options.n_ctx = n_ctx > options.n_ctx ? n_ctx : options.n_ctx;
+        options.n_batch = n_batch > options.n_batch ? n_batch : options.n_batch;
+    }
+    r->forward = forward_create(r->model[0], r->stand->kernels, r->stand->team, &options, err);
+    return r->forward != NULL ? 0 : -1;
+}
+
+static void make_turns(struct running *r, struct rng *rng)
+{
+    const struct latency_study *study = r->study;
+
+    for (uint32_t t = 0; t < study->geometry->n_ctx; t++)
+        r->tokens[t] = (int32_t)rng_below(rng, study->geometry->n_vocab);
+    for (size_t i = 0; i < study->n * LATENCY_STUDY_WORKLOADS; i++) {
+        struct turn *turn = &r->turn[i];
+        turn->model = r->model[i / LATENCY_STUDY_WORKLOADS];
+        turn->run = (struct workload_run){.forward = r->forward,
+                                          .tokens = r->tokens,
+                                          .workload = study->workload[i % LATENCY_STUDY_WORKLOADS],
+                                          .n_vocab = study->geometry->n_vocab};
+        turn->item = workload_run_item(&turn->run);
+    }
+}
+
+static void running_close(struct running *r)
+{
+    forward_destroy(r->forward);
+    for (size_t i = 0; r->model != NULL && i < r->study->n; i++)
+        model_destroy(r->model[i]);
+    stand_in_destroy(r->weights);
+    free(r->tokens);
+    free(r->settled);
+    free(r->kept);
+    free(r->taken);
+    free(r->order);
+    free(r->turn);
+    free((void *)r->model);
+}
+
+/* --- rounds --- */
+
+/* One token walks through all weights, so that a run finds in the caches what its own model left
+ * and not the others'. */
+static int prepare_turn(void *arg, struct err *err)
+{
+    struct turn *turn = arg;
+
+    forward_set_model(turn->run.forward, turn->model);
+    if (forward_tokens(turn->run.forward, turn->run.tokens, 1, LOGITS_LAST, err) != 0)
+        return -1;
+    return turn->item.prepare(turn->item.arg, err);
+}
+
+static int run_turn(void *arg, struct err *err)
+{
+    struct turn *turn = arg;
+
+    return turn->item.run(turn->item.arg, err);
+}
+
+static int run_round(struct running *r, struct rng *rng, struct err *err)
+{
+    size_t n = r->study->n * LATENCY_STUDY_WORKLOADS;
+    int status = quiet_probe_begin(r->stand->quiet, err);
+
+    if (status != 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        r->order[i] = i;
+    rng_shuffle(rng, r->order, n, sizeof r->order[0]);
+    for (size_t i = 0; i < n && status == 0; i++) {
+        size_t at = r->order[i];
+        struct probe_item item = {.prepare = prepare_turn,
+                                  .run = run_turn,
+                                  .arg = &r->turn[at],
+                                  .n_units = r->turn[at].item.n_units};
+        struct sample sample;
+        status = sample_take(&item, r->stand->cpu[0], &sample, err);
+        if (status == 0)
+            r->taken[r->n_taken++] = (struct taken){
+                .sample = {.item = (uint32_t)(at / LATENCY_STUDY_WORKLOADS), .ns = sample.ns},
+                .workload = (uint32_t)(at % LATENCY_STUDY_WORKLOADS),
+                .rejection = sample.rejection};
+    }
+    quiet_probe_end(r->stand->quiet);
+    return status;
+}
+
+static int run_rounds(struct running *r, struct rng *rng, struct latency_effort *effort,
+                      struct err *err)
+{
+    const struct latency_study *study = r->study;
+    int64_t start = clock_now_ns();
+
+    for (uint32_t done = 0; done < study->rounds_max;) {
+        double seconds = (double)(clock_now_ns() - start) * 1e-9;
+        if (done >= LATENCY_STUDY_MIN_ROUNDS && study->max_seconds > 0 &&
+            seconds + seconds / done > study->max_seconds)
+            break;
+        if (run_round(r, rng, err) != 0)
+            return -1;
+        effort->n_rounds = ++done;
+        if (study->progress != NULL)
+            study->progress(study->arg, done);
+    }
+    effort->seconds = (double)(clock_now_ns() - start) * 1e-9;
+    effort->n_samples = r->n_taken;
+    for (size_t k = 0; k < r->n_taken; k++)
+        effort->n_disturbed += r->taken[k].rejection != ACCEPTED;
+    return 0;
+}
+
+/* --- times --- */
+
+/* Whether enough samples of an item were left alone. */
+static bool is_quiet(const struct running *r, uint32_t item, uint32_t workload)
+{
+    size_t n = 0, n_accepted = 0;
+
+    for (size_t k = 0; k < r->n_taken; k++) {
+        if (r->taken[k].sample.item != item || r->taken[k].workload != workload)
+            continue;
+        n++;
+        n_accepted += r->taken[k].rejection == ACCEPTED;
+    }
+    return (double)n_accepted >= MIN_ACCEPTED_SHARE * (double)n;
+}
+
+static int settle(struct running *r, uint32_t workload, struct latency_times *times,
+                  struct err *err)
+{
+    bool *quiet = calloc(r->study->n, sizeof *quiet);
+    size_t n = 0;
+
+    if (quiet == NULL) {
+        err_set(err, ERR_MEMORY, "latency study: out of memory");
+        return -1;
+    }
+    for (size_t i = 0; i < r->study->n; i++)
+        quiet[i] = is_quiet(r, (uint32_t)i, workload);
+    for (size_t k = 0; k < r->n_taken; k++) {
+        const struct taken *taken = &r->taken[k];
+        if (taken->workload == workload && taken->rejection != MIGRATED &&
+            (taken->rejection == ACCEPTED || !quiet[taken->sample.item]))
+            r->kept[n++] = taken->sample;
+    }
+    int status = pace_settle(r->kept, n, r->study->n, r->settled, err);
+    for (size_t i = 0; i < r->study->n && status == 0; i++) {
+        times[i].workload[workload] = r->settled[i];
+        if (r->settled[i].n > 0)
+            continue;
+        err_set(err, ERR_RESOURCE, "latency study: no sample of candidate %zu stayed on its core",
+                i);
+        status = -1;
+    }
+    free(quiet);
+    return status;
+}
+
+int latency_study_run(struct stand *stand, const struct latency_study *study, uint64_t seed,
+                      struct latency_times *times, struct latency_effort *effort, struct err *err)
+{
+    struct running r = {.stand = stand, .study = study};
+    struct rng rng = rng_make(seed, RNG_STREAM);
+    int status = check(study, err);
+
+    *effort = (struct latency_effort){0};
+    if (status == 0)
+        status = take_memory(&r, err);
+    if (status == 0)
+        status = make_models(&r, err);
+    if (status == 0)
+        status = make_forward(&r, err);
+    if (status == 0) {
+        effort->weight_bytes = stand_in_bytes(r.weights);
+        make_turns(&r, &rng);
+        status = run_rounds(&r, &rng, effort, err);
+    }
+    for (uint32_t w = 0; w < LATENCY_STUDY_WORKLOADS && status == 0; w++)
+        status = settle(&r, w, times, err);
+    running_close(&r);
+    return status;
+}
