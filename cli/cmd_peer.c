@@ -249,7 +249,9 @@ static int run(const struct command *command, int argc, char **argv)
         peer_bench_find(option_text(&options, "bench"), c.bench.program, &err) != 0 ||
         reading_open(&c.reading, option_text(&options, "study"), &err) != 0)
         return command_fail(&err);
-    if (exporter_limit(&c.reading, &options, &err) != 0) {
+    if (peer_bench_can(&c.reading.study.decode, &err) != 0 ||
+        peer_bench_can(&c.reading.study.prefill, &err) != 0 ||
+        exporter_limit(&c.reading, &options, &err) != 0) {
         reading_close(&c.reading);
         return command_fail(&err);
     }

@@ -21,7 +21,7 @@
 
 static const struct option_row rows[] = {
     READING_ROWS,
-    {"workloads", 'w', OPTION_TEXT, "LIST", "such as tg32@b1,tg32@c512@b1,pp512@b1",
+    {"workloads", 'w', OPTION_TEXT, "LIST", "such as tg32@b1,tg32@c512@b8,pp512@b1",
      "tg32@b1,pp128@b1"},
     {"reference", 'r', OPTION_TEXT, "FILE", "GGUF to compare with; else the study's parent", NULL},
     ISA_ROW,
@@ -218,13 +218,14 @@ static int make_tokens(struct probing *p, const struct question *q, struct rng *
     const struct geometry *g = &p->candidate.model->geometry;
     uint32_t n = 1;
     for (size_t w = 0; w < q->n_workloads; w++) {
-        uint64_t wanted = (uint64_t)q->workload[w].context + q->workload[w].n_tokens;
+        uint32_t wanted = workload_positions(&q->workload[w]);
         if (wanted > g->n_ctx || wanted > p->compared->geometry.n_ctx) {
-            err_set(err, ERR_USAGE, "--workloads: %llu positions, the model's context has %u",
-                    (unsigned long long)wanted, g->n_ctx);
+            err_set(err, ERR_USAGE, "--workloads: %u positions, the model's context has %u", wanted,
+                    g->n_ctx);
             return -1;
         }
-        n = wanted > n ? (uint32_t)wanted : n;
+        wanted *= q->workload[w].batch;
+        n = wanted > n ? wanted : n;
     }
     p->tokens = calloc(n, sizeof *p->tokens);
     p->result = calloc(q->n_workloads, sizeof *p->result);
@@ -284,6 +285,9 @@ static void add_row(struct show_cells *cells, const struct workload *workload,
                                    (r->median_hi_ns - r->median_lo_ns) / 2 * 1e-6, text));
     cell_ms(cells, r->p90_ns);
     cell_ms(cells, tail(r, 0.99, 500));
+    double tokens = workload_tokens_per_s(workload, r->median_ns);
+    snprintf(text, sizeof text, tokens < 100 ? "%.3g" : "%.0f", tokens);
+    show_cell(cells, text);
     show_cell(cells, show_interval(r->ratio_mid, (r->ratio_hi - r->ratio_lo) / 2, text));
     snprintf(text, sizeof text, "%u", r->n_accepted);
     show_cell(cells, text);
@@ -295,33 +299,46 @@ static void add_row(struct show_cells *cells, const struct workload *workload,
     show_cell(cells, r->noisy ? "noisy" : "");
 }
 
-static void print_memory(const struct probing *p)
+/* Of the KV caches of all sequences when the workload is through. */
+static double kv_bytes(const struct probing *p, const struct workload *workload)
 {
-    char weights[32], kv[32], peak[32];
+    return (double)p->kv_bytes_per_token * workload_positions(workload) * workload->batch;
+}
+
+static void print_memory(const struct probing *p, const struct question *q)
+{
+    char weights[32], kv[32], most[32], name[32], peak[32];
+    const struct workload *largest = &q->workload[0];
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
-    printf("memory    %s of weights, %s of KV cache per token; peak of this process, both models: "
-           "%s\n",
+    for (size_t w = 1; w < q->n_workloads; w++)
+        if (kv_bytes(p, &q->workload[w]) > kv_bytes(p, largest))
+            largest = &q->workload[w];
+    printf("memory    %s of weights, %s of KV cache per token, %s in %s; peak of this process, "
+           "both models: %s\n",
            units_format_size((double)model_weight_bytes(p->candidate.model), weights),
            units_format_size((double)p->kv_bytes_per_token, kv),
+           units_format_size(kv_bytes(p, largest), most), workload_format(largest, name),
            units_format_size((double)usage.ru_maxrss * 1024, peak));
 }
 
 static void print_table(const struct probing *p, const struct question *q)
 {
-    static const char *const titles[] = {"  workload", "min ms", "p10",      "median", "p90", "p99",
-                                         "ratio",      "n",      "rejected", "J",      "note"};
+    static const char *const titles[] = {"  workload", "min ms", "p10", "median",   "p90", "p99",
+                                         "tokens/s",   "ratio",  "n",   "rejected", "J",   "note"};
     struct show_cells cells = {.n_columns = sizeof titles / sizeof titles[0]};
     printf("device    %s, %s kernels, %u threads\n", p->stand.device.name, p->stand.kernels->name,
            p->stand.n_threads);
-    print_memory(p);
+    print_memory(p, q);
     for (size_t c = 0; c < cells.n_columns; c++)
         show_cell(&cells, titles[c]);
     for (size_t w = 0; w < q->n_workloads; w++)
         add_row(&cells, &q->workload[w], &p->result[w][1], p->joules[w]);
     show_cells_print(stdout, &cells);
-    printf("times per token (tg) or prompt (pp); ratio to %s in the same rounds, 95 %% intervals;\n"
-           "rejected: migrated/stolen/switched/clock\n",
+    printf("times per token (tg) or prompt (pp), as one of a batch (@b) waits for it; tokens/s of "
+           "all in it;\n"
+           "ratio to %s in the same rounds, 95 %% intervals; rejected: "
+           "migrated/stolen/switched/clock\n",
            p->reference.model == NULL ? "the same model"
            : p->in_study              ? "the parent"
                                       : "the reference");
@@ -370,6 +387,9 @@ static void print_json(const struct probing *p, const struct question *q)
         cJSON_AddItemToArray(list, node);
         cJSON_AddStringToObject(node, "workload", workload_format(&q->workload[w], name));
         cJSON_AddStringToObject(node, "metric", workload_metric(&q->workload[w]));
+        put_number(node, "kv_bytes", kv_bytes(p, &q->workload[w]));
+        put_number(node, "tokens_per_s",
+                   workload_tokens_per_s(&q->workload[w], p->result[w][1].median_ns));
         put_times(node, &p->result[w][1], p->joules[w]);
     }
     char *text = cJSON_Print(root);
@@ -390,8 +410,7 @@ static int run(const struct command *command, int argc, char **argv)
     if (go == 0)
         return 0;
     if (go < 0 || reading_format(&options, &format, &err) != 0 ||
-        parse_question(&question, &options, &err) != 0 ||
-        isa_option_apply(&options, &err) != 0)
+        parse_question(&question, &options, &err) != 0 || isa_option_apply(&options, &err) != 0)
         return command_fail(&err);
     if (format == SHOW_TSV) {
         err_set(&err, ERR_USAGE, "kerf probe -o tsv: table or json");

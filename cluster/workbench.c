@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Longest context that anything in this study needs. */
-static uint32_t context_needed(const struct study *study)
+/* Room for everything that a pass of this study needs. */
+static struct forward_options room_needed(const struct study *study)
 {
-    uint32_t n = study->sequence;
-    const struct workload *workload[2] = {&study->decode, &study->prefill};
-    for (int i = 0; i < 2; i++) {
-        uint32_t wanted = workload[i]->context + workload[i]->n_tokens;
-        n = wanted > n ? wanted : n;
-    }
-    return n > study->geometry.n_ctx ? n : study->geometry.n_ctx;
+    uint32_t n_ctx =
+        study->sequence > study->geometry.n_ctx ? study->sequence : study->geometry.n_ctx;
+    struct forward_options options = {
+        .n_ctx = n_ctx, .n_batch = n_ctx < 512 ? n_ctx : 512, .d_model = study->geometry.d_model};
+    workload_run_room(&study->decode, &options);
+    workload_run_room(&study->prefill, &options);
+    return options;
 }
 
 static int open_heldout(struct workbench *bench, struct err *err)
@@ -126,25 +126,24 @@ void workbench_close(struct workbench *bench)
 struct forward *workbench_forward(const struct workbench *bench, const struct model *model,
                                   struct err *err)
 {
-    uint32_t n_ctx = context_needed(bench->study);
-    struct forward_options options = {.n_ctx = n_ctx,
-                                      .n_batch = n_ctx < 512 ? n_ctx : 512,
-                                      .d_model = bench->study->geometry.d_model};
+    struct forward_options options = room_needed(bench->study);
     return forward_create(model, bench->kernels, bench->team, &options, err);
 }
 
-/* Prompt tokens of a workload: the held-out text itself, so that timing sees real activations. */
+/* Prompt tokens of a workload: the held-out text itself, so that timing sees real activations; of
+ * a batch each sequence has every so manyth token. */
 static int probe_workload(struct workbench *bench, struct forward *reference,
                           struct forward *candidate, const struct workload *workload,
                           const struct probe_plan *plan, struct rng *rng, struct probe_pair *pair,
                           struct err *err)
 {
-    uint32_t wanted = workload->context + workload->n_tokens;
+    uint32_t wanted = workload_positions(workload) * workload->batch;
+    char name[32];
     if (bench->heldout.n_tokens < wanted) {
         err_set(err, ERR_CONFIG,
-                "latency workload of %u tokens, but the held-out set has %u; "
+                "latency workload %s of %u tokens, but the held-out set has %u; "
                 "raise /quality/final/tokens",
-                wanted, bench->heldout.n_tokens);
+                workload_format(workload, name), wanted, bench->heldout.n_tokens);
         return -1;
     }
     uint32_t n_vocab = bench->study->geometry.n_vocab;

@@ -198,6 +198,11 @@ uint32_t forward_n_batch(const struct forward *f)
     return f->n_batch;
 }
 
+size_t forward_bytes(const struct forward *f)
+{
+    return f->arena.size;
+}
+
 void forward_reset(struct forward *f)
 {
     forward_begin(f, 1);

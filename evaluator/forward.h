@@ -51,6 +51,7 @@ const struct model *forward_model(const struct forward *forward);
 struct team *forward_team(const struct forward *forward);
 uint32_t forward_n_ctx(const struct forward *forward);
 uint32_t forward_n_batch(const struct forward *forward);
+size_t forward_bytes(const struct forward *forward); /* of its arena, caches and buffers */
 
 /* Forget everything: the next token is at position 0 of one sequence, the state after creation. */
 void forward_reset(struct forward *forward);

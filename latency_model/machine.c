@@ -251,6 +251,11 @@ size_t machine_last_cache(const struct machine *machine)
     return last;
 }
 
+uint64_t machine_memory(const struct machine *machine)
+{
+    return hwloc_get_root_obj(machine->topology)->total_memory;
+}
+
 static const char *cpu_info(const struct machine *machine, const char *name)
 {
     hwloc_obj_t object = hwloc_get_obj_by_type(machine->topology, HWLOC_OBJ_PACKAGE, 0);

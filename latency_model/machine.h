@@ -43,6 +43,9 @@ int machine_place_member(void *arg, unsigned member, struct err *err);
 size_t machine_private_cache(const struct machine *machine);
 size_t machine_last_cache(const struct machine *machine);
 
+/* Bytes of memory of the NUMA nodes that may be used; 0 where it is not known. */
+uint64_t machine_memory(const struct machine *machine);
+
 /* What makes two latencies comparable: CPU model, ISA flags that kernels use, caches, topology,
  * thread count and pinning.  A short readable name ("cpu:xeon-6-167/2c/L2-2M/2t") and its hash. */
 struct device_class {

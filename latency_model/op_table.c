@@ -111,9 +111,9 @@ static bool sum_apart(const struct op_table *table, const struct genome *genome,
         if (all)
             add_op(apart, &ops[i], entry, geometry);
         else
-            log_debug("op-table", "not timed: %s %s %ux%u", op_kind_name(ops[i].kind),
+            log_debug("op-table", "not timed: %s %s %ux%u, %u columns", op_kind_name(ops[i].kind),
                       ops[i].format == FORMAT_NONE ? "-" : format_name(ops[i].format), ops[i].n_out,
-                      ops[i].n_in);
+                      ops[i].n_in, ops[i].n_cols);
     }
     free(ops);
     return all;
@@ -201,7 +201,7 @@ double op_table_bandwidth_share(const struct op_table *table, enum format format
     for (size_t i = 0; i < table->n; i++) {
         const struct op_entry *entry = &table->entry[i];
         if (entry->op.kind != OP_MATMUL || entry->op.format != format || entry->op.act != act ||
-            entry->op.n_cols != 1)
+            !(entry->bandwidth > 0))
             continue;
         bytes += (double)account_op_bytes(&entry->op, &table->geometry);
         ns += entry->ns;

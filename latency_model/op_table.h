@@ -29,7 +29,7 @@ struct op_entry {
     double median_ns;
     double near_ns; /* decode matmuls: p10 with weights in the cores' own caches; else as ns */
     uint32_t n_samples;
-    double bandwidth; /* decode matmuls: bytes of weights per ns; else 0 */
+    double bandwidth; /* matmuls of decode workloads: bytes of weights per ns; else 0 */
 };
 
 #define OP_TABLE_KERNEL_BOUND 0.60

@@ -24,6 +24,8 @@ static cJSON *put_entry(const struct op_entry *entry)
     cJSON_AddNumberToObject(node, "n_out", op->n_out);
     cJSON_AddNumberToObject(node, "n_in", op->n_in);
     cJSON_AddNumberToObject(node, "n_cols", op->n_cols);
+    if (op->n_sequences > 1)
+        cJSON_AddNumberToObject(node, "n_sequences", op->n_sequences);
     cJSON_AddNumberToObject(node, "context", op->context);
     cJSON_AddNumberToObject(node, "ns", entry->ns);
     cJSON_AddNumberToObject(node, "median_ns", entry->median_ns);
@@ -129,6 +131,14 @@ static void get_bandwidths(struct reader *reader, const cJSON *root, struct op_t
     }
 }
 
+/* 1 is not written: tables from before there were several have none. */
+static uint32_t get_sequences(struct reader *reader, const cJSON *node, enum op_kind kind)
+{
+    if (cJSON_GetObjectItemCaseSensitive(node, "n_sequences") == NULL)
+        return kind == OP_ATTENTION || kind == OP_EMBED ? 1 : 0;
+    return (uint32_t)number(reader, node, "n_sequences", 1e9);
+}
+
 static int get_entry(struct reader *reader, const cJSON *node, struct op_table *table,
                      struct err *err)
 {
@@ -143,6 +153,7 @@ static int get_entry(struct reader *reader, const cJSON *node, struct op_table *
         .context = (uint32_t)number(reader, node, "context", 1e9),
         .count = 1,
     };
+    op.n_sequences = get_sequences(reader, node, op.kind);
     if (!known || (op.kind == OP_MATMUL && op.format == FORMAT_NONE))
         reader->bad = "ops";
     int64_t index = reader->bad == NULL ? op_table_add(table, &op, err) : -1;

@@ -29,6 +29,8 @@
 struct measuring {
     struct op_table *table;
     const struct space *space;
+    const struct workload *workloads;
+    size_t n_workloads;
     const struct kernels *kernels;
     struct team *team;
     unsigned char *weights[N_FORMATS]; /* working sets */
@@ -272,10 +274,20 @@ static double time_near(struct measuring *m, const struct op *op, size_t n_reps)
     return time_matrices(m, op, 0, n_reps, n);
 }
 
-/* Whether there is such a thing as near: one column, and a matrix that fits. */
+/* Whether an operation is one of a decode pass, as far as its columns tell. */
+static bool is_decode(const struct measuring *m, const struct op *op)
+{
+    bool any = false;
+    for (size_t w = 0; w < m->n_workloads; w++)
+        any = any || (m->workloads[w].kind == WORKLOAD_DECODE &&
+                      workload_columns(&m->workloads[w]) == op->n_cols);
+    return any;
+}
+
+/* Whether there is such a thing as near: decoding, and a matrix that fits. */
 static bool has_near(const struct measuring *m, const struct op *op)
 {
-    return op->n_cols == 1 && matrix_bytes(op) <= op_table_near_bytes(m->table);
+    return is_decode(m, op) && matrix_bytes(op) <= op_table_near_bytes(m->table);
 }
 
 struct read_run {
@@ -357,7 +369,7 @@ static void enter_samples(struct measuring *m, struct samples *s)
         entry->near_ns = entry->ns;
         if (has_near(m, &entry->op))
             entry->near_ns = fmin(entry->ns, fastest(&s->near[i * MAX_ROUNDS], s->n_rounds));
-        if (entry->op.n_cols == 1)
+        if (is_decode(m, &entry->op))
             entry->bandwidth = (double)account_op_bytes(&entry->op, &table->geometry) / entry->ns;
     }
     for (int f = 0; f < N_FORMATS; f++)
@@ -439,7 +451,7 @@ static bool stack_attention(struct measuring *m, struct model *model, enum forma
                                  .k = stack_weights(m, format, n_groups * g->head_dim, g->d_model),
                                  .v = stack_weights(m, format, n_groups * g->head_dim, g->d_model),
                                  .o = stack_weights(m, format, g->d_model, n_heads * g->head_dim)};
-        near = op->n_cols == 1 &&
+        near = is_decode(m, op) &&
                weights_bytes(&unit.q) + 2 * weights_bytes(&unit.k) + weights_bytes(&unit.o) <=
                    op_table_near_bytes(m->table);
         if (near)
@@ -462,8 +474,8 @@ static bool stack_ffn(struct measuring *m, struct model *model, enum format form
                                 .gate = stack_weights(m, format, op->n_out, g->d_model),
                                 .up = stack_weights(m, format, op->n_out, g->d_model),
                                 .down = stack_weights(m, format, g->d_model, op->n_out)};
-        near = op->n_cols == 1 && 2 * weights_bytes(&unit.gate) + weights_bytes(&unit.down) <=
-                                      op_table_near_bytes(m->table);
+        near = is_decode(m, op) && 2 * weights_bytes(&unit.gate) + weights_bytes(&unit.down) <=
+                                       op_table_near_bytes(m->table);
         if (near)
             m->offset = begin;
         model->ffn[l] = near && l > 0 ? model->ffn[0] : unit;
@@ -532,17 +544,23 @@ static bool stack_for(struct measuring *m, struct stage *stage, const struct op 
     return weights_bytes(&model->head) <= op_table_near_bytes(m->table);
 }
 
+/* The sequences that an operation's columns belong to; where it makes no difference, one. */
+static uint32_t sequences_of(const struct op *op)
+{
+    return op->n_sequences > 1 ? op->n_sequences : 1;
+}
+
 /* One pass: the layers, or for OP_EMBED the embedding, final norm and head. */
 static double time_pass(struct stage *stage, const struct op *op)
 {
     size_t n = (size_t)op->n_cols * stage->model->geometry.d_model;
-    uint32_t at = forward_position(stage->forward);
+    uint32_t at = forward_position(stage->forward), n_each = op->n_cols / sequences_of(op);
     memcpy(stage->hidden, stage->start, n * sizeof *stage->hidden);
     int64_t start = clock_now_ns();
     if (op->kind == OP_EMBED)
-        forward_tokens(stage->forward, stage->tokens, op->n_cols, LOGITS_LAST, NULL);
+        forward_tokens(stage->forward, stage->tokens, n_each, LOGITS_LAST, NULL);
     else
-        forward_layers(stage->forward, stage->hidden, op->n_cols, 0, stage->model->n_layers, false);
+        forward_layers(stage->forward, stage->hidden, n_each, 0, stage->model->n_layers, false);
     double ns = (double)(clock_now_ns() - start);
     forward_rewind(stage->forward, at);
     return ns;
@@ -554,6 +572,7 @@ static double time_stack(struct measuring *m, struct stage *stage, const struct 
     double sample[MAX_ROUNDS];
     *near = stack_for(m, stage, op);
     forward_set_model(stage->forward, stage->model);
+    forward_begin(stage->forward, sequences_of(op));
     memcpy(stage->hidden, stage->start,
            (size_t)op->n_cols * m->table->geometry.d_model * sizeof *stage->hidden);
     /* Positions before the first column: filled one by one, as decoding does. */
@@ -595,17 +614,19 @@ static double rest_of_pass(struct measuring *m, struct stage *stage, const struc
 {
     bool near;
     double pass = time_stack(m, stage, op, &near);
-    return pass - matmul_ns(m, &stage->model->head, 1, near);
+    return pass - matmul_ns(m, &stage->model->head, sequences_of(op), near);
 }
 
 static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
 {
     const struct geometry *g = &m->table->geometry;
-    uint32_t n_ctx = 1, n_batch = 1;
+    uint32_t n_ctx = 1, n_batch = 1, n_sequences = 1;
     for (size_t i = 0; i < m->table->n; i++) {
         const struct op *op = &m->table->entry[i].op;
+        uint32_t positions = op->context + op->n_cols / sequences_of(op);
         n_batch = op->n_cols > n_batch ? op->n_cols : n_batch;
-        n_ctx = op->context + op->n_cols > n_ctx ? op->context + op->n_cols : n_ctx;
+        n_ctx = positions > n_ctx ? positions : n_ctx;
+        n_sequences = sequences_of(op) > n_sequences ? sequences_of(op) : n_sequences;
     }
     struct rng rng = rng_make(2, 0);
     stage->model = calloc(1, sizeof *stage->model);
@@ -628,7 +649,8 @@ static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
     stage->model->out_norm = stage->norm;
     stage->model->embd = stage->model->head =
         stack_weights(m, any_format(m), g->n_vocab, g->d_model);
-    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_batch};
+    struct forward_options options = {
+        .n_ctx = n_ctx, .n_batch = n_batch, .n_sequences = n_sequences};
     stage->forward = forward_create(stage->model, m->kernels, m->team, &options, err);
     return stage->forward != NULL ? 0 : -1;
 }
@@ -671,7 +693,11 @@ struct op_table *op_table_measure(const struct space *space, const struct worklo
                                   struct team *team, const struct device_class *device,
                                   uint32_t n_rounds, struct err *err)
 {
-    struct measuring m = {.space = space, .kernels = kernels, .team = team};
+    struct measuring m = {.space = space,
+                          .workloads = workloads,
+                          .n_workloads = n_workloads,
+                          .kernels = kernels,
+                          .team = team};
     m.n_rounds = n_rounds < 3 ? 3 : n_rounds > MAX_ROUNDS ? MAX_ROUNDS : n_rounds;
     m.table = op_table_new(&space->geometry, device, err);
     int status = m.table == NULL ? -1 : list_ops(m.table, space, workloads, n_workloads, err);

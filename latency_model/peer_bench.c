@@ -29,6 +29,17 @@ int peer_bench_find(const char *named, char program[PROGRAM_PATH_MAX], struct er
     return -1;
 }
 
+int peer_bench_can(const struct workload *workload, struct err *err)
+{
+    char name[32];
+    if (workload->batch == 1)
+        return 0;
+    err_set(err, ERR_RESOURCE,
+            "%s: %s times one sequence alone; only workloads of batch 1 can be compared",
+            workload_format(workload, name), PEER_BENCH_NAME);
+    return -1;
+}
+
 /* Its command line; numbers live in `number`. */
 static void compose(const struct peer_bench *bench, const char *gguf,
                     const struct workload *workload, char number[4][16], const char *argv[26])
@@ -77,6 +88,7 @@ int peer_bench_run(const struct peer_bench *bench, const char *gguf,
     const char *argv[26];
     size_t n_bytes;
     assert(bench->n_samples >= 1 && bench->n_samples <= PEER_BENCH_MAX_SAMPLES);
+    assert(workload->batch == 1);
     compose(bench, gguf, workload, number, argv);
     struct program_run run = {.path = bench->program,
                               .argv = (char *const *)argv,

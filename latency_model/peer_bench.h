@@ -39,8 +39,11 @@ struct peer_sample {
  * ERR_RESOURCE with the remedy where there is none. */
 int peer_bench_find(const char *named, char program[PROGRAM_PATH_MAX], struct err *err);
 
-/* Time `workload` on the file.  -1 with program_run's errors, or ERR_DATA when the answer is not
- * what was asked for; ERR_RESOURCE when it would have used a GPU. */
+/* ERR_RESOURCE for a workload that it cannot time: it decodes one sequence alone. */
+int peer_bench_can(const struct workload *workload, struct err *err);
+
+/* Time `workload`, which it can, on the file.  -1 with program_run's errors, or ERR_DATA when the
+ * answer is not what was asked for; ERR_RESOURCE when it would have used a GPU. */
 int peer_bench_run(const struct peer_bench *bench, const char *gguf,
                    const struct workload *workload, struct peer_sample *sample, struct err *err);
 

@@ -3,6 +3,7 @@
 #include "latency_model/workload_run.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
+#include "space/base/units.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -45,12 +46,30 @@ void stand_close(struct stand *stand)
 static struct forward *make_forward(struct stand *stand, const struct model *model,
                                     const struct workload *workload, struct err *err)
 {
-    uint32_t n_ctx = workload->context + workload->n_tokens;
-    /* Contexts are filled in batches of 64, prompts come at once. */
-    uint32_t n_batch = workload->kind == WORKLOAD_PREFILL ? workload->n_tokens : 1;
-    struct forward_options options = {.n_ctx = n_ctx, .n_batch = n_batch > 64 ? n_batch : 64};
+    struct forward_options options = {0};
 
-    return forward_create(model, stand->kernels, stand->team, &options, err);
+    workload_run_room(workload, &options);
+    struct forward *forward = forward_create(model, stand->kernels, stand->team, &options, err);
+    char name[32];
+    if (forward == NULL)
+        err_prefix(err, "%s", workload_format(workload, name));
+    return forward;
+}
+
+/* What is more than the machine has would not be refused when it is touched, but killed for. */
+static int check_memory(const struct stand *stand, const struct forward *a, const struct forward *b,
+                        const struct workload *workload, struct err *err)
+{
+    double wanted = (double)forward_bytes(a) + (double)forward_bytes(b);
+    double there = (double)machine_memory(stand->machine);
+    char name[32], size[2][32];
+
+    if (there == 0 || wanted <= there)
+        return 0;
+    err_set(err, ERR_MEMORY, "%s: caches and buffers of two models take %s, this machine has %s",
+            workload_format(workload, name), units_format_size(wanted, size[0]),
+            units_format_size(there, size[1]));
+    return -1;
 }
 
 int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
@@ -62,7 +81,8 @@ int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct
         reference != NULL ? make_forward(stand, pair->candidate, workload, err) : NULL;
     int status = -1;
 
-    if (candidate != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
+    if (candidate != NULL && check_memory(stand, reference, candidate, workload, err) == 0 &&
+        quiet_probe_begin(stand->quiet, err) == 0) {
         uint32_t n_vocab = pair->reference->geometry.n_vocab;
         struct workload_run run[2] = {{reference, pair->tokens, *workload, n_vocab},
                                       {candidate, pair->tokens, *workload, n_vocab}};
@@ -107,6 +127,7 @@ int stand_energy(struct stand *stand, const struct stand_pair *pair,
                                    pair->candidate->geometry.n_vocab};
         struct probe_item item = workload_run_item(&run);
         status = run_a_while(&item, &energy, joules, err);
+        *joules /= workload->batch; /* users share the energy of a pass, not its time */
         quiet_probe_end(stand->quiet);
     }
     forward_destroy(forward);

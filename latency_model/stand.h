@@ -27,19 +27,20 @@ struct stand {
 int stand_open(struct stand *stand, uint32_t n_threads, struct err *err);
 void stand_close(struct stand *stand); /* a zeroed struct is fine */
 
-/* What is timed: two models of one vocabulary on the same tokens, context + n_tokens of them. */
+/* What is timed: two models of one vocabulary on the same tokens (workload_run.h). */
 struct stand_pair {
     const struct model *reference, *candidate;
     const int32_t *tokens;
 };
 /* Time both, alone on the node: results[0] is the reference, results[1] the candidate, whose ratios
- * are to it.  Errors of forward_create and probe_run. */
+ * are to it.  Errors of forward_create and probe_run, and ERR_MEMORY for more than the machine
+ * has. */
 int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
                 const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
                 struct err *err);
 
-/* Joules of the candidate's workload, per token (decode) or per prompt, over at least a second of
- * runs, alone on the node; *joules is NAN where the system does not tell. */
+/* Joules of the candidate's workload, per token (decode) or per prompt of one sequence, over at
+ * least a second of runs, alone on the node; *joules is NAN where the system does not tell. */
 int stand_energy(struct stand *stand, const struct stand_pair *pair,
                  const struct workload *workload, double *joules, struct err *err);
 

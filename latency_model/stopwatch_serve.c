@@ -48,7 +48,7 @@ static int run_slowed(void *arg, struct err *err)
     return status;
 }
 
-static int make_tokens(struct service *s, uint32_t n, struct err *err)
+static int make_tokens(struct service *s, size_t n, struct err *err)
 {
     struct rng rng = rng_make(1, RNG_STREAM);
 
@@ -57,26 +57,25 @@ static int make_tokens(struct service *s, uint32_t n, struct err *err)
         err_set(err, ERR_MEMORY, "out of memory");
         return -1;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         s->tokens[i] = (int32_t)rng_below(&rng, s->model->geometry.n_vocab);
     return 0;
 }
 
 static int open_service(struct service *s, const struct stopwatch_job *job, struct err *err)
 {
-    struct forward_options options = {.n_ctx = 1, .n_batch = 64};
+    struct forward_options options = {0};
+    size_t n_tokens = 1;
 
     for (size_t w = 0; w < job->n_workloads; w++) {
         const struct workload *workload = &job->workload[w];
-        uint32_t n = workload->context + workload->n_tokens;
-        options.n_ctx = n > options.n_ctx ? n : options.n_ctx;
-        if (workload->kind == WORKLOAD_PREFILL && workload->n_tokens > options.n_batch)
-            options.n_batch = workload->n_tokens;
+        size_t n = (size_t)workload_positions(workload) * workload->batch;
+        n_tokens = n > n_tokens ? n : n_tokens;
+        workload_run_room(workload, &options);
     }
     if (stand_open(&s->stand, job->n_threads, err) != 0 ||
         (s->parent = parent_open(job->model, err)) == NULL ||
-        (s->model = model_of_parent(s->parent, err)) == NULL ||
-        make_tokens(s, options.n_ctx, err) != 0)
+        (s->model = model_of_parent(s->parent, err)) == NULL || make_tokens(s, n_tokens, err) != 0)
         return -1;
     s->forward = forward_create(s->model, s->stand.kernels, s->stand.team, &options, err);
     if (s->forward == NULL)

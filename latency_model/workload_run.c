@@ -1,29 +1,53 @@
 #include "latency_model/workload_run.h"
+#include "space/base/err.h"
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* Fill the context, untimed. */
+#define FILL_COLUMNS 64 /* contexts are filled so many tokens at a time */
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+void workload_run_room(const struct workload *workload, struct forward_options *options)
+{
+    options->n_ctx = larger(options->n_ctx, workload_positions(workload));
+    options->n_batch = larger(options->n_batch, larger(workload_columns(workload), FILL_COLUMNS));
+    options->n_batch = larger(options->n_batch, workload->batch);
+    options->n_sequences = larger(options->n_sequences, workload->batch);
+}
+
+/* Fill the contexts, untimed. */
 static int prepare(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
-    forward_reset(run->forward);
-    uint32_t left = run->workload.context;
+    uint32_t left = run->workload.context, batch = run->workload.batch;
+    const uint32_t most = larger(FILL_COLUMNS / batch, 1);
     const int32_t *tokens = run->tokens;
-    const uint32_t batch = 64;
+    forward_begin(run->forward, batch);
     while (left > 0) {
-        uint32_t n = left < batch ? left : batch;
+        uint32_t n = left < most ? left : most;
         if (forward_tokens(run->forward, tokens, n, LOGITS_NONE, err) != 0)
             return -1;
-        tokens += n;
+        tokens += (size_t)n * batch;
         left -= n;
     }
     return 0;
 }
 
+/* The first token that is timed, of every sequence. */
+static const int32_t *first_tokens(const struct workload_run *run)
+{
+    return run->tokens + (size_t)run->workload.context * run->workload.batch;
+}
+
 static int run_prefill(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
-    return forward_tokens(run->forward, run->tokens + run->workload.context, run->workload.n_tokens,
-                          LOGITS_LAST, err);
+    return forward_tokens(run->forward, first_tokens(run), run->workload.n_tokens, LOGITS_LAST,
+                          err);
 }
 
 static int32_t best_token(const float *logits, uint32_t n_vocab)
@@ -35,16 +59,31 @@ static int32_t best_token(const float *logits, uint32_t n_vocab)
     return (int32_t)best;
 }
 
+/* A step: one token of every sequence, and the choice of the next ones. */
+static int step(struct workload_run *run, int32_t *tokens, struct err *err)
+{
+    if (forward_tokens(run->forward, tokens, 1, LOGITS_LAST, err) != 0)
+        return -1;
+    for (uint32_t s = 0; s < run->workload.batch; s++)
+        tokens[s] =
+            best_token(forward_logits(run->forward) + (size_t)s * run->n_vocab, run->n_vocab);
+    return 0;
+}
+
 static int run_decode(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
-    int32_t token = run->tokens[run->workload.context];
-    for (uint32_t i = 0; i < run->workload.n_tokens; i++) {
-        if (forward_tokens(run->forward, &token, 1, LOGITS_LAST, err) != 0)
-            return -1;
-        token = best_token(forward_logits(run->forward), run->n_vocab);
+    int32_t *tokens = malloc(run->workload.batch * sizeof *tokens);
+    int status = 0;
+    if (tokens == NULL) {
+        err_set(err, ERR_MEMORY, "workload: out of memory");
+        return -1;
     }
-    return 0;
+    memcpy(tokens, first_tokens(run), run->workload.batch * sizeof *tokens);
+    for (uint32_t i = 0; i < run->workload.n_tokens && status == 0; i++)
+        status = step(run, tokens, err);
+    free(tokens);
+    return status;
 }
 
 struct probe_item workload_run_item(struct workload_run *run)

@@ -105,7 +105,7 @@ struct ops {
     struct op *op;
     size_t n;
     const struct geometry *geometry;
-    uint32_t n_cols;
+    uint32_t n_cols, n_sequences;
     uint32_t context;
 };
 
@@ -156,6 +156,7 @@ static void add_attn_ops(struct ops *ops, const struct attn_choice *c, enum form
                             .n_out = c->kv_groups * c->heads_per_group,
                             .n_in = c->kv_groups,
                             .n_cols = ops->n_cols,
+                            .n_sequences = ops->n_sequences,
                             .context = ops->context});
     add_matmul(ops, c->o, c->act, d_model, q, ops->n_cols);
 }
@@ -176,17 +177,19 @@ size_t account_ops(const struct genome *genome, const struct geometry *parent,
 {
     const struct geometry own = genome_geometry(genome, parent), *g = &own;
     bool decode = workload->kind == WORKLOAD_DECODE;
-    struct ops ops = {.op = op, .geometry = g};
+    struct ops ops = {.op = op,
+                      .geometry = g,
+                      .n_cols = workload_columns(workload),
+                      .n_sequences = workload->batch,
+                      .context = workload->context + (decode ? workload->n_tokens / 2 : 0)};
     const struct ffn_choice zero = {genome->zero_ffn, GENOME_ZERO_FORMAT, GENOME_ZERO_FORMAT,
                                     ACT_FLOAT};
-
-    ops.n_cols = decode ? 1 : workload->n_tokens;
-    ops.context = workload->context + (decode ? workload->n_tokens / 2 : 0);
 
     add_op(&ops, (struct op){.kind = OP_EMBED,
                              .format = genome->embd,
                              .n_out = g->d_model,
-                             .n_cols = ops.n_cols});
+                             .n_cols = ops.n_cols,
+                             .n_sequences = ops.n_sequences});
     for (uint32_t l = 0; l < genome->n_layers; l++) {
         if (genome->attn[l].kv_groups > 0)
             add_attn_ops(&ops, &genome->attn[l], genome->kv);
@@ -195,8 +198,9 @@ size_t account_ops(const struct genome *genome, const struct geometry *parent,
         else if (genome_has_zero_ffn(genome, l))
             add_ffn_ops(&ops, &zero);
     }
-    add_values(&ops, OP_NORM, g->d_model, 1);
-    add_matmul(&ops, genome->head, act_format_of(genome->head), g->n_vocab, g->d_model, 1);
+    add_values(&ops, OP_NORM, g->d_model, ops.n_sequences);
+    add_matmul(&ops, genome->head, act_format_of(genome->head), g->n_vocab, g->d_model,
+               ops.n_sequences);
     return ops.n;
 }
 
@@ -204,7 +208,7 @@ bool account_op_equal(const struct op *a, const struct op *b)
 {
     return a->kind == b->kind && a->format == b->format && a->act == b->act &&
            a->n_out == b->n_out && a->n_in == b->n_in && a->n_cols == b->n_cols &&
-           a->context == b->context;
+           a->n_sequences == b->n_sequences && a->context == b->context;
 }
 
 const char *op_kind_name(enum op_kind kind)
@@ -224,7 +228,7 @@ uint64_t account_op_bytes(const struct op *op, const struct geometry *g)
         return (uint64_t)op->n_out * format_row_bytes(op->format, op->n_in);
     case OP_ATTENTION: /* keys and values of every position, the new ones included */
         return 2 * (uint64_t)op->n_in * format_row_bytes(op->format, g->head_dim) *
-               ((uint64_t)op->context + op->n_cols);
+               ((uint64_t)op->n_sequences * op->context + op->n_cols);
     case OP_NORM:
         return (uint64_t)op->n_out * sizeof(float);
     case OP_EMBED:
@@ -242,10 +246,11 @@ double account_op_flops(const struct op *op, const struct geometry *g)
     case OP_MATMUL:
         return 2.0 * values * op->n_in;
     case OP_ATTENTION: {
-        /* Column c sees context + c + 1 positions, once for its scores and once for its values. */
-        double positions = (double)op->n_cols * op->context +
-                           0.5 * (double)op->n_cols * ((double)op->n_cols + 1.0);
-        return 4.0 * op->n_out * g->head_dim * positions;
+        /* Column c of a sequence sees context + c + 1 positions, once for its scores and once for
+         * its values. */
+        double each = (double)op->n_cols / op->n_sequences;
+        double positions = each * op->context + 0.5 * each * (each + 1.0);
+        return 4.0 * op->n_out * g->head_dim * positions * op->n_sequences;
     }
     case OP_NORM:
     case OP_SILU_MUL:
@@ -270,10 +275,9 @@ double account_flops(const struct genome *genome, const struct geometry *g,
     for (size_t i = 0; i < n; i++)
         flops += ops[i].count * account_op_flops(&ops[i], g);
     free(ops);
-    if (genome->bias) {
-        uint32_t n_cols = workload->kind == WORKLOAD_DECODE ? 1 : workload->n_tokens;
-        flops += 2.0 * genome->n_layers * genome_geometry(genome, g).d_model * n_cols;
-    }
+    if (genome->bias)
+        flops += 2.0 * genome->n_layers * genome_geometry(genome, g).d_model *
+                 workload_columns(workload);
     return flops;
 }
 

@@ -24,8 +24,9 @@ struct op {
     enum format format;   /* of the weights; of the KV cache for attention; FORMAT_NONE else */
     enum act_format act;  /* of a matmul; ACT_FLOAT else */
     uint32_t n_out, n_in; /* n_in is 0 where it has no meaning */
-    uint32_t n_cols;      /* tokens at once: 1 in decode, the prompt length in prefill */
-    uint32_t context;     /* attention: positions before the first column; 0 else */
+    uint32_t n_cols;      /* tokens at once, of all sequences (workload_columns) */
+    uint32_t n_sequences; /* attention, embed: that have these columns, as many each; 0 else */
+    uint32_t context;     /* attention: positions of each before its first column; 0 else */
     uint32_t count;       /* how often in one pass */
 };
 
@@ -34,16 +35,16 @@ struct op {
 /* The distinct operations of one pass of `workload`, in the order in which the forward pass first
  * does them: embed; per layer norm, q, k, v (one matmul each), rope on q and on k, attention, o;
  * norm, gate, up, silu_mul, down; final norm and head.  The sums into the residual stream, biases
- * included, are part of o and down.  Prefill takes the whole prompt at once, final norm and head
- * its last position only; decode is one token at the middle of the generated stretch.  A zero FFN
- * is work like any other.  Equal ones are merged.  Returns their number; `ops` holds
- * ACCOUNT_MAX_OPS. */
+ * included, are part of o and down.  Prefill takes the whole prompts at once, final norm and head
+ * their last positions only; decode is one token of each sequence at the middle of the generated
+ * stretch.  A zero FFN is work like any other.  Equal ones are merged.  Returns their number; `ops`
+ * holds ACCOUNT_MAX_OPS. */
 size_t account_ops(const struct genome *genome, const struct geometry *geometry,
                    const struct workload *workload, struct op *ops);
 bool account_op_equal(const struct op *a, const struct op *b); /* count aside */
 const char *op_kind_name(enum op_kind kind);                   /* "matmul" */
 
-/* Bytes of weights that one operation reads (its KV cache for attention), `count` aside. */
+/* Bytes of weights that one operation reads (the KV caches for attention), `count` aside. */
 uint64_t account_op_bytes(const struct op *op, const struct geometry *geometry);
 /* Its arithmetic, `count` aside; a multiply-add is 2.  Per value: norm 4, rope 3, silu_mul 4. */
 double account_op_flops(const struct op *op, const struct geometry *geometry);
@@ -53,9 +54,10 @@ double account_op_flops(const struct op *op, const struct geometry *geometry);
 uint64_t account_params(const struct genome *genome, const struct geometry *geometry);
 /* Their bytes: what a GGUF's tensors take, padding aside.  Norms are F32. */
 uint64_t account_weight_bytes(const struct genome *genome, const struct geometry *geometry);
-/* Bytes of weights read for one decoded token: all but the unused rows of the embedding. */
+/* Bytes of weights read for one decoded token, alone in its pass: all but the unused rows of the
+ * embedding. */
 uint64_t account_bytes_per_token(const struct genome *genome, const struct geometry *geometry);
-/* What one more position takes in the KV cache. */
+/* What one more position takes in the KV cache of a sequence. */
 uint64_t account_kv_bytes_per_token(const struct genome *genome, const struct geometry *geometry);
 /* Mean bits per weight over all matrices, norms aside. */
 double account_bits(const struct genome *genome, const struct geometry *geometry);

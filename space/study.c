@@ -263,12 +263,12 @@ static int check_workload(const struct study *study, const struct workload *work
 {
     char text[32];
 
-    if ((uint64_t)workload->context + workload->n_tokens <= study->geometry.n_ctx)
+    if (workload_positions(workload) <= study->geometry.n_ctx)
         return 0;
     place_error(study, "/latency/workloads", err,
-                "%s needs %llu positions, the parent's context has %u; choose a shorter one",
-                workload_format(workload, text),
-                (unsigned long long)workload->context + workload->n_tokens, study->geometry.n_ctx);
+                "%s needs %u positions, the parent's context has %u; choose a shorter one",
+                workload_format(workload, text), workload_positions(workload),
+                study->geometry.n_ctx);
     return -1;
 }
 

@@ -60,13 +60,14 @@ int workload_parse(const char *text, struct workload *workload, struct err *err)
     if (!scan(text, &read)) {
         err_set(err, ERR_CONFIG,
                 "\"%.40s\" is no workload; expected \"pp512@b1\" (prefill of 512 tokens), "
-                "\"tg128@b1\" (128 tokens generated) or \"tg32@c64@b1\" (after 64 others)",
+                "\"tg128@b1\" (128 tokens generated) or \"tg32@c64@b8\" (after 64 others, 8 "
+                "sequences at once)",
                 text);
         return -1;
     }
-    if (read.batch != 1) {
-        err_set(err, ERR_CONFIG, "workload \"%.40s\": batch %u is not supported, only @b1", text,
-                read.batch);
+    if ((uint64_t)read.batch * ((uint64_t)read.context + read.n_tokens) > WORKLOAD_MAX_POSITIONS) {
+        err_set(err, ERR_CONFIG, "workload \"%.40s\": more than %u positions in all", text,
+                WORKLOAD_MAX_POSITIONS);
         return -1;
     }
     *workload = read;
@@ -94,4 +95,19 @@ bool workload_equal(const struct workload *a, const struct workload *b)
 const char *workload_metric(const struct workload *workload)
 {
     return workload->kind == WORKLOAD_PREFILL ? "ttft_ms" : "tpot_ms";
+}
+
+uint32_t workload_positions(const struct workload *workload)
+{
+    return workload->context + workload->n_tokens;
+}
+
+uint32_t workload_columns(const struct workload *workload)
+{
+    return workload->batch * (workload->kind == WORKLOAD_PREFILL ? workload->n_tokens : 1);
+}
+
+double workload_tokens_per_s(const struct workload *workload, double metric_ns)
+{
+    return workload_columns(workload) / (metric_ns * 1e-9);
 }

@@ -1,10 +1,13 @@
 /* bench_kernels - how fast the matrix kernels are on this core, one thread, and what memory allows.
  *
  *   bench_kernels [--isa NAME] [--rounds N] [--small MB] [--large MB] [--cols N] [FORMAT...]
+ *   bench_kernels --batches MB ...
  *
  * Decode: GB/s of weight bytes over a working set of each size, beside the rate at which the same
  * bytes can merely be read; both are sampled in turn, round after round, so that other load meets
  * both.  Prefill: 10^9 operations a second, a multiplication and an addition counting two.
+ * With --batches instead: decode of 1, 2, ... columns over one working set, and how many times as
+ * long as one column each takes; what memory alone decides would take as long.
  * Figures are medians over the rounds; the spread is the distance of the quartiles in per cent of
  * the median.  Pin the program (taskset) and keep the machine quiet, or the figures mean little. */
 #include "evaluator/kernels/kernels.h"
@@ -23,6 +26,7 @@ struct options {
     const struct kernels *set;
     size_t rounds, cols;
     size_t megabytes[2]; /* working sets of decode */
+    size_t batches;      /* that of --batches; 0: not asked for */
     bool wanted[N_FORMATS];
 };
 
@@ -126,6 +130,52 @@ static void bench_decode(const struct options *o, enum format format, enum act_f
     free(w);
 }
 
+/* Few columns and plain reading of the same bytes, in turn. */
+static void bench_batches(const struct options *o, enum format format, enum act_format act)
+{
+    enum { N_BATCHES = 8 };
+    static const size_t batches[N_BATCHES] = {1, 2, 3, 4, 6, 8, 12, 16};
+    size_t row_bytes = format_row_bytes(format, N_IN);
+    size_t n_rows = o->batches * 1000000 / row_bytes, bytes = n_rows * row_bytes;
+    size_t repeats = 1 + 50000000 / bytes;
+    double sample[N_BATCHES][MAX_ROUNDS], ratio[N_BATCHES][MAX_ROUNDS], read[MAX_ROUNDS];
+    if (o->set->matmul[format][act] == NULL)
+        return;
+    char *w = get_memory(bytes), *x = make_columns(o->set, format, act, batches[N_BATCHES - 1]);
+    float *out = get_memory(batches[N_BATCHES - 1] * n_rows * sizeof *out);
+    fill_rows(w, format, n_rows, N_IN);
+    for (size_t round = 0; round <= o->rounds; round++) {
+        size_t at = round > 0 ? round - 1 : 0; /* the first is warm-up */
+        int64_t start = clock_now_ns(), end;
+        for (size_t i = 0; i < repeats; i++)
+            sink ^= o->set->read(w, bytes);
+        read[at] = (double)(bytes * repeats) / (double)(clock_now_ns() - start);
+        for (size_t b = 0; b < N_BATCHES; b++) {
+            start = clock_now_ns();
+            for (size_t i = 0; i < repeats; i++)
+                o->set->matmul[format][act](w, row_bytes, n_rows, N_IN, x,
+                                            kernels_act_bytes(format, act, N_IN), batches[b], out,
+                                            n_rows);
+            end = clock_now_ns();
+            sample[b][at] = (double)(bytes * repeats) / (double)(end - start);
+            ratio[b][at] = sample[0][at] / sample[b][at];
+        }
+    }
+    printf("%-7s %-3s | read %5.1f |", format_name(format), act_format_name(act),
+           figure_of(read, o->rounds).median);
+    for (size_t b = 0; b < N_BATCHES; b++) {
+        struct figure speed = figure_of(sample[b], o->rounds);
+        struct figure longer = figure_of(ratio[b], o->rounds);
+        printf(" %zu: %.1f x%.2f (%.0f%%)", batches[b], speed.median, longer.median,
+               longer.spread_percent);
+    }
+    printf("\n");
+    fflush(stdout);
+    free(out);
+    free(x);
+    free(w);
+}
+
 static struct figure bench_prefill(const struct options *o, enum format format, enum act_format act)
 {
     size_t row_bytes = format_row_bytes(format, N_IN);
@@ -168,7 +218,7 @@ static void bench_format(const struct options *o, enum format format, enum act_f
 static int usage(void)
 {
     fprintf(stderr, "usage: bench_kernels [--isa NAME] [--rounds N] [--small MB] [--large MB]"
-                    " [--cols N] [FORMAT...]\n");
+                    " [--cols N] [--batches MB] [FORMAT...]\n");
     return 2;
 }
 
@@ -199,6 +249,8 @@ static int parse(int argc, char **argv, struct options *o)
             o->megabytes[1] = value;
         else if (strcmp(argv[i], "--cols") == 0 && value >= 1)
             o->cols = value;
+        else if (strcmp(argv[i], "--batches") == 0 && value >= 1)
+            o->batches = value;
         else
             return -1;
     }
@@ -221,6 +273,15 @@ int main(int argc, char **argv)
         return usage();
     printf("kernels %s, 1 thread, rows of %d, %zu rounds, median (spread)\n", o.set->name, N_IN,
            o.rounds);
+    if (o.batches > 0) {
+        printf("%zu MB of weights in GB/s, for columns: times as long as one (spread)\n\n",
+               o.batches);
+        for (int act = N_ACT_FORMATS - 1; act >= 0; act--)
+            for (int f = 0; f < N_FORMATS; f++)
+                if (o.wanted[f])
+                    bench_batches(&o, (enum format)f, (enum act_format)act);
+        return 0;
+    }
     printf("decode and read in GB/s, * below 60%% of reading; prefill of %zu columns in GOP/s\n\n",
            o.cols);
     printf("%-11s | %4zu MB: decode    read           | %4zu MB: decode    read           |"

@@ -156,6 +156,50 @@ static void test_decode_ops(void)
     ok(account_op_bytes(op, &g) == 165 * 2 * 4 * 32 * 2, "attention reads its cache");
 }
 
+/* The same work for each of several sequences, but for the weights, which are read once. */
+static void test_batch(void)
+{
+    struct geometry g = fixture_wide();
+    struct workload tg = {WORKLOAD_DECODE, 128, 100, 8}, pp = {WORKLOAD_PREFILL, 100, 20, 4};
+    struct genome a;
+    const struct op *op;
+    double flops;
+    size_t n;
+
+    genome_uniform(&a, &g, FORMAT_Q4_K);
+    n = account_ops(&a, &g, &tg, ops);
+    ok(ops[0].kind == OP_EMBED && ops[0].n_cols == 8 && ops[0].n_sequences == 8,
+       "8 tokens are looked up");
+    op = find(n, OP_MATMUL, 512, 256);
+    ok(op != NULL && op->n_cols == 8 && op->n_sequences == 0 &&
+           account_op_bytes(op, &g) == 512 * 144,
+       "products have a column of each sequence and read their weights once");
+    op = find(n, OP_MATMUL, 1536, 256);
+    ok(op != NULL && op->n_cols == 8, "the head, too");
+    op = find(n, OP_ATTENTION, 16, 4);
+    ok(op != NULL && op->n_cols == 8 && op->n_sequences == 8 && op->context == 164 &&
+           account_op_bytes(op, &g) == 8 * 165 * 2 * 4 * 32 * 2,
+       "attention reads the cache of each");
+    near(account_op_flops(op, &g), 8 * 4.0 * 16 * 32 * 165, 0.5, "and looks at no other's");
+    flops = account_flops(&a, &g, &tg);
+    tg.batch = 1;
+    near(account_flops(&a, &g, &tg), flops / 8, 0.5, "an eighth of the flops is for each");
+
+    n = account_ops(&a, &g, &pp, ops);
+    op = find(n, OP_MATMUL, 512, 256);
+    ok(op != NULL && op->n_cols == 400, "prompts are read in one pass");
+    op = find(n, OP_MATMUL, 1536, 256);
+    ok(op != NULL && op->n_cols == 4, "which ends with the logits of each");
+    op = find(n, OP_ATTENTION, 16, 4);
+    ok(op != NULL && account_op_bytes(op, &g) == 4 * 120 * 2 * 4 * 32 * 2,
+       "each into a cache of its own");
+    near(account_op_flops(op, &g), 4 * 4.0 * 16 * 32 * (5050 + 100 * 20), 0.5,
+         "behind a context of its own");
+    flops = account_flops(&a, &g, &pp);
+    pp.batch = 1;
+    near(account_flops(&a, &g, &pp), flops / 4, 0.5, "a quarter of the flops is for each");
+}
+
 static void test_other_ops(void)
 {
     struct geometry g = fixture_wide(), s = fixture_stories();
@@ -229,6 +273,7 @@ int main(void)
 {
     test_bytes();
     test_decode_ops();
+    test_batch();
     test_other_ops();
     test_longest();
     return tap_done();
