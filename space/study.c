@@ -261,14 +261,21 @@ static int resolve_space(struct study *study, struct err *err)
 static int check_workload(const struct study *study, const struct workload *workload,
                           struct err *err)
 {
+    uint32_t n_positions = workload_positions(workload);
     char text[32];
 
-    if (workload_positions(workload) <= study->geometry.n_ctx)
+    if (n_positions > study->geometry.n_ctx)
+        place_error(study, "/latency/workloads", err,
+                    "%s needs %u positions, the parent's context has %u; choose a shorter one",
+                    workload_format(workload, text), n_positions, study->geometry.n_ctx);
+    else if (n_positions * workload->batch > study->final_tokens)
+        place_error(study, "/latency/workloads", err,
+                    "%s takes %u tokens of the held-out text, which has %llu here; raise "
+                    "/quality/final/tokens",
+                    workload_format(workload, text), n_positions * workload->batch,
+                    (unsigned long long)study->final_tokens);
+    else
         return 0;
-    place_error(study, "/latency/workloads", err,
-                "%s needs %u positions, the parent's context has %u; choose a shorter one",
-                workload_format(workload, text), workload_positions(workload),
-                study->geometry.n_ctx);
     return -1;
 }
 

@@ -190,6 +190,17 @@ static void test_answers(void)
     is_text(sample.cpu, "a?[2J?b", "what would move the cursor is not passed on");
 }
 
+static void test_batch(void)
+{
+    struct workload many = tg8;
+    struct err err = {0};
+    ok(peer_bench_can(&tg8, &err) == 0 && peer_bench_can(&pp16, &err) == 0,
+       "one sequence is what it times");
+    many.batch = 4;
+    ok(peer_bench_can(&many, &err) == -1 && err.code == ERR_RESOURCE, "several it cannot (%s)",
+       err.text);
+}
+
 static void refuses(const char *text, const struct workload *workload, enum err_code code,
                     const char *part, const char *title)
 {
@@ -562,6 +573,7 @@ int main(int argc, char **argv)
     setenv("KERF_QUIET_DIR", dir, 1);
     setenv("ASAN_OPTIONS", "handle_abort=0", 0);
     test_answers();
+    test_batch();
     test_refusals();
     test_find(dir);
     test_runs(dir);
