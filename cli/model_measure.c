@@ -144,11 +144,11 @@ static int check_context(const struct study *study, struct err *err)
     const struct workload *workloads[2] = {&study->decode, &study->prefill};
 
     for (int w = 0; w < 2; w++) {
-        uint64_t wanted = (uint64_t)workloads[w]->context + workloads[w]->n_tokens;
+        uint32_t wanted = workload_positions(workloads[w]);
         if (wanted <= study->geometry.n_ctx)
             continue;
-        err_set(err, ERR_USAGE, "--workloads: %llu positions, the model's context has %u",
-                (unsigned long long)wanted, study->geometry.n_ctx);
+        err_set(err, ERR_USAGE, "--workloads: %u positions, the model's context has %u", wanted,
+                study->geometry.n_ctx);
         return -1;
     }
     return 0;

@@ -43,23 +43,29 @@ struct running {
 
 /* --- opening --- */
 
-static uint32_t context_of(const struct workload *w)
-{
-    return w->context + w->n_tokens;
-}
-
 static int check(const struct latency_study *study, struct err *err)
 {
     for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
         char name[32];
-        if (context_of(&study->workload[w]) <= study->geometry->n_ctx)
+        if (workload_positions(&study->workload[w]) <= study->geometry->n_ctx)
             continue;
         err_set(err, ERR_CONFIG, "%s: %u positions, the model's context has %u",
-                workload_format(&study->workload[w], name), context_of(&study->workload[w]),
+                workload_format(&study->workload[w], name), workload_positions(&study->workload[w]),
                 study->geometry->n_ctx);
         return -1;
     }
     return 0;
+}
+
+/* The most that a workload takes. */
+static size_t tokens_needed(const struct latency_study *study)
+{
+    size_t most = 1;
+    for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
+        size_t n = (size_t)workload_positions(&study->workload[w]) * study->workload[w].batch;
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 static int take_memory(struct running *r, struct err *err)
@@ -73,7 +79,7 @@ static int take_memory(struct running *r, struct err *err)
     r->taken = calloc(n_samples + 1, sizeof *r->taken);
     r->kept = calloc(n_samples + 1, sizeof *r->kept);
     r->settled = calloc(n + 1, sizeof *r->settled);
-    r->tokens = calloc(r->study->geometry->n_ctx, sizeof *r->tokens);
+    r->tokens = calloc(tokens_needed(r->study), sizeof *r->tokens);
     if (r->model != NULL && r->turn != NULL && r->order != NULL && r->taken != NULL &&
         r->kept != NULL && r->settled != NULL && r->tokens != NULL)
         return 0;
@@ -98,16 +104,10 @@ static int make_models(struct running *r, struct err *err)
 static int make_forward(struct running *r, struct err *err)
 {
     const struct latency_study *study = r->study;
-    struct forward_options options = {
-        .n_ctx = 1, .n_batch = 64, .d_model = study->geometry->d_model};
+    struct forward_options options = {.d_model = study->geometry->d_model};
 
-    for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
-        uint32_t n_ctx = context_of(&study->workload[w]);
-        uint32_t n_batch =
-            study->workload[w].kind == WORKLOAD_PREFILL ? study->workload[w].n_tokens : 1;
-        options.n_ctx = n_ctx > options.n_ctx ? n_ctx : options.n_ctx;
-        options.n_batch = n_batch > options.n_batch ? n_batch : options.n_batch;
-    }
+    for (size_t w = 0; w < LATENCY_STUDY_WORKLOADS; w++)
+        workload_run_room(&study->workload[w], &options);
     r->forward = forward_create(r->model[0], r->stand->kernels, r->stand->team, &options, err);
     return r->forward != NULL ? 0 : -1;
 }
@@ -116,7 +116,7 @@ static void make_turns(struct running *r, struct rng *rng)
 {
     const struct latency_study *study = r->study;
 
-    for (uint32_t t = 0; t < study->geometry->n_ctx; t++)
+    for (size_t t = 0; t < tokens_needed(study); t++)
         r->tokens[t] = (int32_t)rng_below(rng, study->geometry->n_vocab);
     for (size_t i = 0; i < study->n * LATENCY_STUDY_WORKLOADS; i++) {
         struct turn *turn = &r->turn[i];
