@@ -1,5 +1,6 @@
 /* cmd_peer.c - members of the front exported, timed in llama-bench by turns, and ranked beside our
- * own figures.  The files live in peer.tmp/ beside the study's archive while this runs. */
+ * own figures.  The files live in peer.tmp/ beside the study's archive while this runs; the ranks
+ * stay in the study. */
 #include "cli/commands.h"
 #include "cli/draft_folder.h"
 #include "cli/exporter.h"
@@ -9,7 +10,7 @@
 #include "latency_model/machine.h"
 #include "latency_model/peer_rounds.h"
 #include "latency_model/quiet.h"
-#include "results/show_peer.h"
+#include "results/peer_record.h"
 #include "space/base/err.h"
 #include "space/base/log.h"
 #include "space/base/rng.h"
@@ -277,6 +278,8 @@ static int run(const struct command *command, int argc, char **argv)
         fill_rows(&c);
         show_peer(stdout, format, &c.reading.study, &c.reading.front, &peer);
         status = judge(&c);
+        if (peer_record_save(&c.reading.study, &c.reading.front, &peer, &err) != 0)
+            status = command_fail(&err);
     }
     comparison_fini(&c);
     return status;

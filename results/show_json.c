@@ -1,6 +1,7 @@
 /* show_json.c - one object per answer.  Stable: keys are added, never changed or taken away without
  * a new number in "schema".  Latencies are in milliseconds, sizes in bytes, KLD in nats per token;
  * what was not measured is absent. */
+#include "results/peer_record.h"
 #include "results/show_parts.h"
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -195,10 +196,24 @@ static void put_candidates(cJSON *root, const struct study *study, const struct 
     }
 }
 
+/* Of the other engine's ranks, where it was asked. */
+static void put_peer(cJSON *root, const struct study *study, const struct front *front)
+{
+    struct peer_record peer;
+    if (!peer_record_load(study, front, &peer))
+        return;
+    cJSON *node = cJSON_AddObjectToObject(root, "peer");
+    cJSON_AddStringToObject(node, "build", peer.build);
+    put_number(node, "n", (double)peer.n);
+    put_number(node, "n_on_front", (double)peer.n_on_front);
+    put_ranks(node, peer.rho);
+}
+
 void show_front_json(FILE *out, const struct study *study, const struct front *front)
 {
     cJSON *root = begin(study, front);
     put_number(root, "n_measured", (double)front->n_all);
+    put_peer(root, study, front);
     put_parent(root, study, front);
     put_candidates(root, study, front, front->member, front->n, false);
     end(out, root);

@@ -83,6 +83,10 @@ struct cJSON;
 void put_number(struct cJSON *node, const char *name, double value);
 void show_json_head(struct cJSON *root, const struct study *study, const struct front *front);
 
+/* A rank correlation, "not defined" for NAN; the pair of decode and prefill as "spearman". */
+const char *show_rank(double rho, char text[32]);
+void put_ranks(struct cJSON *node, const double rho[2]);
+
 void show_answer_table(FILE *out, const struct study *study, const struct front *front,
                        const struct query *query, const char *question,
                        const struct query_answer *answer);

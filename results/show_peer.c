@@ -43,7 +43,7 @@ void show_peer_correlate(const struct show_peer *peer, double rho[2], size_t *n)
 
 /* --- table --- */
 
-static const char *format_rho(double rho, char text[32])
+const char *show_rank(double rho, char text[32])
 {
     snprintf(text, 32, isnan(rho) ? "not defined" : "%.3f", rho);
     return text;
@@ -95,7 +95,7 @@ static void show_peer_table(FILE *out, const struct study *study, const struct f
     put_rows(&cells, peer);
     show_cells_print(out, &cells);
     fprintf(out, "rank correlation (Spearman) of %zu member%s: decode %s, prefill %s\n", n,
-            n == 1 ? "" : "s", format_rho(rho[0], decode), format_rho(rho[1], prefill));
+            n == 1 ? "" : "s", show_rank(rho[0], decode), show_rank(rho[1], prefill));
     for (size_t i = 0; i < peer->n; i++)
         if (peer->row[i].reason != NULL)
             fprintf(out, "left out: %s: %s\n", show_id(&peer->row[i].member->candidate.id, hex),
@@ -103,6 +103,13 @@ static void show_peer_table(FILE *out, const struct study *study, const struct f
 }
 
 /* --- JSON --- */
+
+void put_ranks(cJSON *node, const double rho[2])
+{
+    cJSON *spearman = cJSON_AddObjectToObject(node, "spearman");
+    put_number(spearman, "tpot_ms", rho[0]);
+    put_number(spearman, "ttft_ms", rho[1]);
+}
 
 static void put_time(cJSON *node, const char *name, double median_ns, double lo_ns, double hi_ns)
 {
@@ -168,9 +175,7 @@ static void show_peer_json(FILE *out, const struct study *study, const struct fr
     show_peer_correlate(peer, rho, &n);
     put_head(root, study, front, peer);
     put_number(root, "n", (double)n);
-    cJSON *spearman = cJSON_AddObjectToObject(root, "spearman");
-    put_number(spearman, "tpot_ms", rho[0]);
-    put_number(spearman, "ttft_ms", rho[1]);
+    put_ranks(root, rho);
     put_candidates(root, peer);
     char *text = cJSON_Print(root);
     if (text != NULL)

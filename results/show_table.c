@@ -1,5 +1,6 @@
 /* show_table.c - front, list and answer as tables for people.  Not a stable format: programs read
  * the JSON. */
+#include "results/peer_record.h"
 #include "results/show_parts.h"
 #include "space/base/units.h"
 #include <stdio.h>
@@ -113,6 +114,20 @@ static void put_members(FILE *out, const struct study *study, const struct front
     explain(out, bound, unverified);
 }
 
+/* Whether another engine ranks the front alike, where one was asked. */
+static void print_peer(FILE *out, const struct study *study, const struct front *front)
+{
+    struct peer_record peer;
+    char rho[2][32];
+    if (!peer_record_load(study, front, &peer))
+        return;
+    fprintf(out,
+            "llama-bench, build %s, when asked: rank correlation of %zu members (%zu of them are "
+            "still here): decode %s, prefill %s\n",
+            peer.build, peer.n, peer.n_on_front, show_rank(peer.rho[0], rho[0]),
+            show_rank(peer.rho[1], rho[1]));
+}
+
 void show_front_table(FILE *out, const struct study *study, const struct front *front)
 {
     show_head(out, study, front);
@@ -122,6 +137,7 @@ void show_front_table(FILE *out, const struct study *study, const struct front *
     }
     put_members(out, study, front, front->member, front->n, false);
     fprintf(out, "%zu of %zu measured candidates are beaten by nobody\n", front->n, front->n_all);
+    print_peer(out, study, front);
 }
 
 void show_all_table(FILE *out, const struct study *study, const struct front *front)

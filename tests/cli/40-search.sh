@@ -246,6 +246,16 @@ is "$status" 0 "so is the one that LLAMA_BENCH names" || said
 is "$(printf '%s\n' "$out" | awk -F '\t' 'NR == 1 { n = NF } NF != n || n < 10')" "" \
     "tsv has the same columns in every line"
 is "$(printf '%s\n' "$out" | wc -l)" $((n_timed + 1)) "a line each"
+run "$KERF" front -C "$study"
+like "$out" "llama-bench, build abc123 \(77\).* of $n_timed members \($n_timed of .*decode 1\.000, prefill -1\.000" \
+    "the front is shown with it"
+run "$KERF" front -C "$study" -o json
+is "$(printf '%s\n' "$out" | json peer.spearman.ttft_ms)" -1 "in JSON, too"
+cp "$study/tables/peer.json" "$folder/peer.json" && printf '{"schema": 1,' >"$study/tables/peer.json"
+run "$KERF" front -C "$study"
+is "$status" 0 "a record that is cut off spoils no front"
+like "$err" 'peer\.json:1.*not shown' "and is named"
+cp "$folder/peer.json" "$study/tables/peer.json"
 run env LLAMA_BENCH="$folder/bench" "$KERF" doctor
 like "$out" "^ok +llama-bench +$folder/bench" "doctor names it"
 
