@@ -13,17 +13,22 @@
 /* The least share of an item's samples that must be undisturbed for the others to be left out. */
 #define MIN_ACCEPTED_SHARE 0.5
 
+/* Decode samples of one turn. */
+#define MAX_REPEATS 4
+
+enum { DECODE, PREFILL };
+
 struct taken {
     struct pace_sample sample;
     uint32_t workload;
     enum rejection rejection;
 };
 
-/* A workload of one candidate: its model is put under the common pass before each run. */
+/* What one candidate does when its turn comes. */
 struct turn {
-    struct workload_run run;
-    struct probe_item item; /* of `run` */
     const struct model *model;
+    struct workload_run run[LATENCY_STUDY_WORKLOADS];
+    struct probe_item item[LATENCY_STUDY_WORKLOADS]; /* of `run` */
 };
 
 struct running {
@@ -33,12 +38,12 @@ struct running {
     struct model **model; /* [n] */
     struct forward *forward;
     int32_t *tokens;
-    struct turn *turn;         /* [n][workloads] */
-    size_t *order;             /* as turn */
-    struct taken *taken;       /* [rounds_max] times as many */
+    struct turn *turn;         /* [n] */
+    size_t *order;             /* [n] */
+    struct taken *taken;       /* [room] */
     struct pace_sample *kept;  /* as taken */
     struct pace_time *settled; /* [n] */
-    size_t n_taken;
+    size_t n_taken, room;
 };
 
 /* --- opening --- */
@@ -70,14 +75,14 @@ static size_t tokens_needed(const struct latency_study *study)
 
 static int take_memory(struct running *r, struct err *err)
 {
-    size_t n = r->study->n, n_items = n * LATENCY_STUDY_WORKLOADS;
-    size_t n_samples = n_items * r->study->rounds_max;
+    size_t n = r->study->n;
+    r->room = n * r->study->rounds_max * (1 + MAX_REPEATS);
 
     r->model = calloc(n + 1, sizeof(struct model *));
-    r->turn = calloc(n_items + 1, sizeof *r->turn);
-    r->order = calloc(n_items + 1, sizeof *r->order);
-    r->taken = calloc(n_samples + 1, sizeof *r->taken);
-    r->kept = calloc(n_samples + 1, sizeof *r->kept);
+    r->turn = calloc(n + 1, sizeof *r->turn);
+    r->order = calloc(n + 1, sizeof *r->order);
+    r->taken = calloc(r->room + 1, sizeof *r->taken);
+    r->kept = calloc(r->room + 1, sizeof *r->kept);
     r->settled = calloc(n + 1, sizeof *r->settled);
     r->tokens = calloc(tokens_needed(r->study), sizeof *r->tokens);
     if (r->model != NULL && r->turn != NULL && r->order != NULL && r->taken != NULL &&
@@ -112,20 +117,35 @@ static int make_forward(struct running *r, struct err *err)
     return r->forward != NULL ? 0 : -1;
 }
 
+/* Decoding begins behind the prompt that was run before it, cut to its context. */
+static int rewind_or_fill(void *arg, struct err *err)
+{
+    struct workload_run *run = arg;
+
+    if (forward_position(run->forward) < run->workload.context ||
+        forward_n_sequences(run->forward) != run->workload.batch)
+        return workload_run_item(run).prepare(run, err);
+    forward_rewind(run->forward, run->workload.context);
+    return 0;
+}
+
 static void make_turns(struct running *r, struct rng *rng)
 {
     const struct latency_study *study = r->study;
 
     for (size_t t = 0; t < tokens_needed(study); t++)
         r->tokens[t] = (int32_t)rng_below(rng, study->geometry->n_vocab);
-    for (size_t i = 0; i < study->n * LATENCY_STUDY_WORKLOADS; i++) {
+    for (size_t i = 0; i < study->n; i++) {
         struct turn *turn = &r->turn[i];
-        turn->model = r->model[i / LATENCY_STUDY_WORKLOADS];
-        turn->run = (struct workload_run){.forward = r->forward,
-                                          .tokens = r->tokens,
-                                          .workload = study->workload[i % LATENCY_STUDY_WORKLOADS],
-                                          .n_vocab = study->geometry->n_vocab};
-        turn->item = workload_run_item(&turn->run);
+        turn->model = r->model[i];
+        for (int w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
+            turn->run[w] = (struct workload_run){.forward = r->forward,
+                                                 .tokens = r->tokens,
+                                                 .workload = study->workload[w],
+                                                 .n_vocab = study->geometry->n_vocab};
+            turn->item[w] = workload_run_item(&turn->run[w]);
+        }
+        turn->item[DECODE].prepare = rewind_or_fill;
     }
 }
 
@@ -146,28 +166,39 @@ static void running_close(struct running *r)
 
 /* --- rounds --- */
 
-/* One token walks through all weights, so that a run finds in the caches what its own model left
- * and not the others'. */
-static int prepare_turn(void *arg, struct err *err)
+static int take(struct running *r, size_t candidate, uint32_t w, double *seconds, struct err *err)
 {
-    struct turn *turn = arg;
+    const struct probe_item *item = &r->turn[candidate].item[w];
+    struct sample sample;
 
-    forward_set_model(turn->run.forward, turn->model);
-    if (forward_tokens(turn->run.forward, turn->run.tokens, 1, LOGITS_LAST, err) != 0)
+    if (sample_take(item, r->stand->cpu[0], &sample, err) != 0)
         return -1;
-    return turn->item.prepare(turn->item.arg, err);
+    *seconds += sample.ns * item->n_units * 1e-9;
+    r->taken[r->n_taken++] = (struct taken){
+        .sample = {(uint32_t)candidate, sample.ns}, .workload = w, .rejection = sample.rejection};
+    return 0;
 }
 
-static int run_turn(void *arg, struct err *err)
+/* One token walks through all weights, so that a run finds in the caches what its own model left
+ * and not the others'; then the prompt, then decoding for about as long. */
+static int take_turn(struct running *r, size_t candidate, struct err *err)
 {
-    struct turn *turn = arg;
+    double prefill = 0, decode = 0;
 
-    return turn->item.run(turn->item.arg, err);
+    forward_set_model(r->forward, r->turn[candidate].model);
+    if (forward_tokens(r->forward, r->tokens, 1, LOGITS_LAST, err) != 0 ||
+        take(r, candidate, PREFILL, &prefill, err) != 0)
+        return -1;
+    /* As long as one more fits the time of the prompt. */
+    for (int i = 0; i < MAX_REPEATS && decode <= prefill * i / (i + 1); i++)
+        if (take(r, candidate, DECODE, &decode, err) != 0)
+            return -1;
+    return 0;
 }
 
 static int run_round(struct running *r, struct rng *rng, struct err *err)
 {
-    size_t n = r->study->n * LATENCY_STUDY_WORKLOADS;
+    size_t n = r->study->n;
     int status = quiet_probe_begin(r->stand->quiet, err);
 
     if (status != 0)
@@ -175,20 +206,8 @@ static int run_round(struct running *r, struct rng *rng, struct err *err)
     for (size_t i = 0; i < n; i++)
         r->order[i] = i;
     rng_shuffle(rng, r->order, n, sizeof r->order[0]);
-    for (size_t i = 0; i < n && status == 0; i++) {
-        size_t at = r->order[i];
-        struct probe_item item = {.prepare = prepare_turn,
-                                  .run = run_turn,
-                                  .arg = &r->turn[at],
-                                  .n_units = r->turn[at].item.n_units};
-        struct sample sample;
-        status = sample_take(&item, r->stand->cpu[0], &sample, err);
-        if (status == 0)
-            r->taken[r->n_taken++] = (struct taken){
-                .sample = {.item = (uint32_t)(at / LATENCY_STUDY_WORKLOADS), .ns = sample.ns},
-                .workload = (uint32_t)(at % LATENCY_STUDY_WORKLOADS),
-                .rejection = sample.rejection};
-    }
+    for (size_t i = 0; i < n && status == 0; i++)
+        status = take_turn(r, r->order[i], err);
     quiet_probe_end(r->stand->quiet);
     return status;
 }

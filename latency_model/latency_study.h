@@ -1,8 +1,9 @@
 /* latency_study.h - how long each of many candidates takes, measured in one go and before anything
  * has been compressed: their weights are stand-ins (stand_in.h).
  *
- * All candidates are there at the same time.  Round by round each of them runs once on every
- * workload, in shuffled order, pinned and alone on the node, and what slows the machine for a while
+ * All candidates are there at the same time.  Round by round, in shuffled order, each of them takes
+ * its turn, pinned and alone on the node: the prompt once, then decoding behind it for about as long.
+ * What slows the machine for a while
  * slows all of them: the pace of the machine is told from their own times (pace.h), so that none of
  * them has to be a reference.  Samples that were disturbed (sample.h) do not count, but where too
  * few others are left. */
@@ -20,7 +21,7 @@ struct latency_study {
     const struct geometry *geometry; /* of the parent */
     const struct genome *genome;     /* [n], canonical */
     size_t n;
-    struct workload workload[LATENCY_STUDY_WORKLOADS];
+    struct workload workload[LATENCY_STUDY_WORKLOADS]; /* decode, prefill */
     uint32_t rounds_max; /* at least LATENCY_STUDY_MIN_ROUNDS */
     double max_seconds;  /* no round begins later, but for the least number of them; 0: no limit */
     /* After each round, may be NULL: rounds done. */

@@ -300,6 +300,7 @@ void machine_device_class(const struct machine *machine, uint32_t n_threads, con
              model, family, machine->n_cores, n_nodes, private_cache, machine_last_cache(machine),
              isa, n_threads);
     device->private_bytes = private_cache * n_threads;
+    device->last_bytes = machine_last_cache(machine);
     device->id = id128_of(sha256_of(device->details, strlen(device->details)));
 }
 

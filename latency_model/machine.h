@@ -52,6 +52,7 @@ struct device_class {
     char name[128];
     struct id128 id;
     size_t private_bytes; /* of cache that the threads' cores own, all together; 0: not known */
+    size_t last_bytes;    /* of the last cache before the memory; 0: not known */
     char details[512]; /* JSON object of what went into it */
 };
 void machine_device_class(const struct machine *machine, uint32_t n_threads, const char *isa,

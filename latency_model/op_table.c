@@ -185,6 +185,11 @@ size_t op_table_near_bytes(const struct op_table *table)
     return table->device.private_bytes / 2;
 }
 
+size_t op_table_last_bytes(const struct op_table *table)
+{
+    return table->device.last_bytes / 2;
+}
+
 double op_table_read_bandwidth(const struct op_table *table)
 {
     double least = NAN;

@@ -81,6 +81,8 @@ bool op_table_sums(const struct op_table *table, const struct genome *genome,
  * their bytes, for the rest is taken by what is computed with and by pages that collide; 0 when
  * the caches are not known. */
 size_t op_table_near_bytes(const struct op_table *table);
+/* The same of the last cache, which others share. */
+size_t op_table_last_bytes(const struct op_table *table);
 #define OP_TABLE_FAR 16 /* times as many bytes: from there on t_far takes over */
 /* The sum of op_table_sums: ns per token (decode) or per prompt (prefill).  NAN where that is
  * false. */

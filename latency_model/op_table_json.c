@@ -69,6 +69,7 @@ int op_table_save(const struct op_table *table, const char *path, struct err *er
     cJSON_AddStringToObject(root, "device", table->device.name);
     cJSON_AddItemToObject(root, "device_details", cJSON_CreateRaw(table->device.details));
     cJSON_AddNumberToObject(root, "private_bytes", (double)table->device.private_bytes);
+    cJSON_AddNumberToObject(root, "last_bytes", (double)table->device.last_bytes);
     put_geometry(root, &table->geometry);
     put_bandwidths(root, table);
     cJSON *ops = cJSON_AddArrayToObject(root, "ops");
@@ -176,6 +177,7 @@ static struct op_table *read_table(struct reader *reader, const cJSON *root,
     struct device_class owner = {0};
     snprintf(owner.name, sizeof owner.name, "%s", text(reader, root, "device"));
     owner.private_bytes = (size_t)number(reader, root, "private_bytes", 1e15);
+    owner.last_bytes = (size_t)number(reader, root, "last_bytes", 1e15);
     if (number(reader, root, "schema", SCHEMA) != SCHEMA)
         reader->bad = "schema";
     get_geometry(reader, root, &geometry);

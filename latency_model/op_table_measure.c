@@ -4,9 +4,10 @@
  * set, so that its weights come from where they come from in decoding.  What stands between the
  * matmuls (norms, packing, RoPE, attention, SiLU, barriers) cannot be timed alone without lying
  * about its caches and its waiting; it is timed in place instead: a stack of equal units runs in
- * the forward pass, and what the matmuls of a unit do not explain is the time of its attention
- * (entry OP_ATTENTION) or of its activation (OP_SILU_MUL).  Embedding, final norm and the rest of a
- * pass are one entry too (OP_EMBED); OP_NORM and OP_ROPE entries are 0, their time is in those. */
+ * the forward pass, and what its matmuls, timed beside it, do not explain is the time of its
+ * attention (entry OP_ATTENTION) or of its activation (OP_SILU_MUL).  Embedding, final norm and the
+ * rest of a pass are one entry too (OP_EMBED); OP_NORM and OP_ROPE entries are 0, their time is in
+ * those. */
 #include "evaluator/compression/quantize.h"
 #include "evaluator/forward.h"
 #include "latency_model/op_table_parts.h"
@@ -23,8 +24,9 @@
 #define SAMPLE_NS       150000.0     /* wanted length of a matmul sample */
 #define MAX_ROUNDS      64
 #define USUAL_ROUNDS    5
-#define QUICK_NS        1000000000 /* rounds that take less are made three times as often */
-#define QUICK_PASS_NS   1000000.0  /* of a stack: a pass that takes less is made MAX_ROUNDS times */
+#define MAX_STACK       8           /* units */
+#define QUICK_NS        10000000000 /* rounds that take less are made three times as often */
+#define QUICK_PASS_NS   1000000.0 /* of a stack: a pass that takes less is made MAX_ROUNDS times */
 
 struct measuring {
     struct op_table *table;
@@ -37,7 +39,8 @@ struct measuring {
     unsigned char *acts;               /* packed activations, any content that is a number */
     float *out;
     uint32_t n_rounds;
-    size_t offset; /* where the next matrices of a stack lie in their working set */
+    size_t cursor[N_FORMATS]; /* where the next matrices lie in their working set: what was read
+                               * last may still be in a cache */
 };
 
 /* --- which operations --- */
@@ -260,10 +263,12 @@ static size_t matrix_bytes(const struct op *op)
     return format_row_bytes(op->format, op->n_in) * op->n_out;
 }
 
-static double time_matmul(struct measuring *m, const struct op *op, size_t first, size_t n_reps)
+static double time_matmul(struct measuring *m, const struct op *op, size_t n_reps)
 {
-    return time_matrices(m, op, first, n_reps,
-                         m->table->working_set[op->format] / matrix_bytes(op));
+    size_t bytes = matrix_bytes(op), n = m->table->working_set[op->format] / bytes;
+    size_t *cursor = &m->cursor[op->format], first = (*cursor + bytes - 1) / bytes;
+    *cursor = (first + n_reps) * bytes % m->table->working_set[op->format];
+    return time_matrices(m, op, first, n_reps, n);
 }
 
 /* Matrices that fit the cores' own caches together, each once before the clock starts. */
@@ -316,8 +321,7 @@ static double time_read(struct measuring *m, enum format format)
 /* Repetitions that make a sample long enough, from one quick try. */
 static size_t count_reps(struct measuring *m, const struct op *op)
 {
-    double ns = time_matmul(m, op, 0, 1);
-    ns = time_matmul(m, op, 1, 2) < ns ? time_matmul(m, op, 1, 2) : ns;
+    double ns = fmin(time_matmul(m, op, 1), fmin(time_matmul(m, op, 2), time_matmul(m, op, 2)));
     double reps = ceil(SAMPLE_NS / (ns > 1 ? ns : 1));
     return reps > 512 ? 512 : (size_t)reps;
 }
@@ -347,7 +351,7 @@ static void run_round(struct measuring *m, struct samples *s)
             continue;
         if (s->reps[i] == 0)
             s->reps[i] = count_reps(m, op);
-        s->far[i * MAX_ROUNDS + r] = time_matmul(m, op, r * s->reps[i], s->reps[i]);
+        s->far[i * MAX_ROUNDS + r] = time_matmul(m, op, s->reps[i]);
         if (has_near(m, op))
             s->near[i * MAX_ROUNDS + r] = time_near(m, op, s->reps[i]);
     }
@@ -392,9 +396,8 @@ static int measure_matmuls(struct measuring *m, struct err *err)
     } else {
         while (s.n_rounds < m->n_rounds)
             run_round(m, &s);
-        if (clock_now_ns() - start < QUICK_NS)
-            m->n_rounds = 3 * m->n_rounds < MAX_ROUNDS ? 3 * m->n_rounds : MAX_ROUNDS;
-        while (s.n_rounds < m->n_rounds)
+        bool quick = clock_now_ns() - start < QUICK_NS;
+        while (quick && s.n_rounds < 3 * m->n_rounds && s.n_rounds < MAX_ROUNDS)
             run_round(m, &s);
         enter_samples(m, &s);
     }
@@ -415,7 +418,7 @@ static struct weights stack_weights(struct measuring *m, enum format format, uin
     size_t bytes = format_row_bytes(fits, n_in) * n_out;
     if (m->weights[fits] == NULL) /* not searched: any format that is will do */
         fits = format;
-    size_t stride = format_stride(fits), at = (m->offset + stride - 1) / stride * stride;
+    size_t stride = format_stride(fits), at = (m->cursor[fits] + stride - 1) / stride * stride;
     if (at + bytes > m->table->working_set[fits])
         at = 0;
     struct weights w = {.data = m->weights[fits] + at,
@@ -423,7 +426,7 @@ static struct weights stack_weights(struct measuring *m, enum format format, uin
                         .act = act_format_of(fits),
                         .n_out = n_out,
                         .n_in = n_in};
-    m->offset = at + bytes;
+    m->cursor[fits] = at + bytes;
     return w;
 }
 
@@ -442,7 +445,6 @@ static bool stack_attention(struct measuring *m, struct model *model, enum forma
     uint32_t n_heads = op->n_out, n_groups = op->n_in;
     bool near = false;
     for (uint32_t l = 0; l < model->n_layers; l++) {
-        size_t begin = m->offset;
         struct attn_unit unit = {.present = true,
                                  .n_heads = n_heads,
                                  .n_groups = n_groups,
@@ -454,8 +456,6 @@ static bool stack_attention(struct measuring *m, struct model *model, enum forma
         near = is_decode(m, op) &&
                weights_bytes(&unit.q) + 2 * weights_bytes(&unit.k) + weights_bytes(&unit.o) <=
                    op_table_near_bytes(m->table);
-        if (near)
-            m->offset = begin;
         model->attn[l] = near && l > 0 ? model->attn[0] : unit;
     }
     return near;
@@ -467,7 +467,6 @@ static bool stack_ffn(struct measuring *m, struct model *model, enum format form
     const struct geometry *g = &model->geometry;
     bool near = false;
     for (uint32_t l = 0; l < model->n_layers; l++) {
-        size_t begin = m->offset;
         struct ffn_unit unit = {.present = true,
                                 .width = op->n_out,
                                 .norm = norm,
@@ -476,31 +475,9 @@ static bool stack_ffn(struct measuring *m, struct model *model, enum format form
                                 .down = stack_weights(m, format, g->d_model, op->n_out)};
         near = is_decode(m, op) && 2 * weights_bytes(&unit.gate) + weights_bytes(&unit.down) <=
                                        op_table_near_bytes(m->table);
-        if (near)
-            m->offset = begin;
         model->ffn[l] = near && l > 0 ? model->ffn[0] : unit;
     }
     return near;
-}
-
-/* Time of a matmul as the table has it, or measured now when no genome of the space has it. */
-static double matmul_ns(struct measuring *m, const struct weights *w, uint32_t n_cols, bool near)
-{
-    struct op op = {.kind = OP_MATMUL,
-                    .format = w->format,
-                    .act = w->act,
-                    .n_out = w->n_out,
-                    .n_in = w->n_in,
-                    .n_cols = n_cols,
-                    .count = 1};
-    const struct op_entry *entry = op_table_find(m->table, &op);
-    if (entry != NULL)
-        return near ? entry->near_ns : entry->ns;
-    double sample[MAX_ROUNDS];
-    size_t reps = count_reps(m, &op);
-    for (uint32_t r = 0; r < m->n_rounds; r++)
-        sample[r] = near ? time_near(m, &op, reps) : time_matmul(m, &op, r * reps, reps);
-    return fastest(sample, m->n_rounds);
 }
 
 struct stage {
@@ -566,11 +543,56 @@ static double time_pass(struct stage *stage, const struct op *op)
     return ns;
 }
 
-/* Fastest tenth of the rounds over the whole stack; the first is not looked at. */
-static double time_stack(struct measuring *m, struct stage *stage, const struct op *op, bool *near)
+static struct op matmul_of(const struct weights *w, uint32_t n_cols)
 {
-    double sample[MAX_ROUNDS];
-    *near = stack_for(m, stage, op);
+    return (struct op){.kind = OP_MATMUL,
+                       .format = w->format,
+                       .act = w->act,
+                       .n_out = w->n_out,
+                       .n_in = w->n_in,
+                       .n_cols = n_cols,
+                       .count = 1};
+}
+
+/* Times of the matrices of a unit, `n_units` of it, one kind after another. */
+static double time_matrices_of(struct measuring *m, const struct weights *const *w, size_t n,
+                               uint32_t n_cols, size_t n_units, bool near)
+{
+    double ns = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct op op = matmul_of(w[i], n_cols);
+        ns += near ? time_near(m, &op, n_units) : time_matmul(m, &op, n_units);
+    }
+    return ns;
+}
+
+/* The matrices of a unit of the stack, or of a pass; how many. */
+static size_t matrices_of(const struct model *model, const struct op *op, const struct weights **w)
+{
+    const struct attn_unit *attn = &model->attn[0];
+    const struct ffn_unit *ffn = &model->ffn[0];
+    if (op->kind == OP_ATTENTION) {
+        w[0] = &attn->q, w[1] = &attn->k, w[2] = &attn->v, w[3] = &attn->o;
+        return 4;
+    }
+    if (op->kind == OP_SILU_MUL) {
+        w[0] = &ffn->gate, w[1] = &ffn->up, w[2] = &ffn->down;
+        return 3;
+    }
+    w[0] = &model->head;
+    return 1;
+}
+
+/* What a unit (or a pass) takes beside its matrices: the median over rounds of what its matrices,
+ * timed in the same round, leave of its time, so that the machine's pace is the same for both. */
+static double rest_of(struct measuring *m, struct stage *stage, const struct op *op)
+{
+    double rest[MAX_ROUNDS];
+    const struct weights *w[4];
+    bool near = stack_for(m, stage, op);
+    size_t n = matrices_of(stage->model, op, w);
+    uint32_t n_units = op->kind == OP_EMBED ? 1 : stage->model->n_layers;
+    uint32_t n_cols = op->kind == OP_EMBED ? sequences_of(op) : op->n_cols;
     forward_set_model(stage->forward, stage->model);
     forward_begin(stage->forward, sequences_of(op));
     memcpy(stage->hidden, stage->start,
@@ -581,40 +603,10 @@ static double time_stack(struct measuring *m, struct stage *stage, const struct 
     uint32_t n_rounds = time_pass(stage, op) < QUICK_PASS_NS ? MAX_ROUNDS : m->n_rounds;
     for (uint32_t r = 0; r < n_rounds; r++) {
         stack_for(m, stage, op);
-        sample[r] = time_pass(stage, op);
+        rest[r] = time_pass(stage, op) / n_units;
+        rest[r] -= time_matrices_of(m, w, n, n_cols, n_units, near);
     }
-    return fastest(sample, n_rounds);
-}
-
-static double rest_of_attention(struct measuring *m, struct stage *stage, const struct op *op)
-{
-    bool near;
-    double stack = time_stack(m, stage, op, &near);
-    const struct attn_unit *unit = &stage->model->attn[0];
-    const struct weights *w[4] = {&unit->q, &unit->k, &unit->v, &unit->o};
-    double rest = stack / stage->model->n_layers;
-    for (int i = 0; i < 4; i++)
-        rest -= matmul_ns(m, w[i], op->n_cols, near);
-    return rest;
-}
-
-static double rest_of_ffn(struct measuring *m, struct stage *stage, const struct op *op)
-{
-    bool near;
-    double stack = time_stack(m, stage, op, &near);
-    const struct ffn_unit *unit = &stage->model->ffn[0];
-    const struct weights *w[3] = {&unit->gate, &unit->up, &unit->down};
-    double rest = stack / stage->model->n_layers;
-    for (int i = 0; i < 3; i++)
-        rest -= matmul_ns(m, w[i], op->n_cols, near);
-    return rest;
-}
-
-static double rest_of_pass(struct measuring *m, struct stage *stage, const struct op *op)
-{
-    bool near;
-    double pass = time_stack(m, stage, op, &near);
-    return pass - matmul_ns(m, &stage->model->head, sequences_of(op), near);
+    return stats_median(rest, n_rounds);
 }
 
 static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
@@ -645,7 +637,7 @@ static int stage_open(struct measuring *m, struct stage *stage, struct err *err)
         stage->norm[i] = 1;
     stage->model->geometry = *g;
     stage->model->kv = FORMAT_F16;
-    stage->model->n_layers = g->n_layers;
+    stage->model->n_layers = g->n_layers < MAX_STACK ? g->n_layers : MAX_STACK;
     stage->model->out_norm = stage->norm;
     stage->model->embd = stage->model->head =
         stack_weights(m, any_format(m), g->n_vocab, g->d_model);
@@ -665,26 +657,62 @@ static void stage_close(struct stage *stage)
     free(stage->model);
 }
 
+/* Rests of FFNs by their width: a straight line through the widths of n_cols (Theil and Sen), for
+ * what stands between the matmuls grows with the width, and noise does not. */
+static void straighten(struct op_table *table, uint32_t n_cols)
+{
+    double x[SPACE_MAX_LEVELS + 1], y[SPACE_MAX_LEVELS + 1];
+    double slope[SPACE_MAX_LEVELS * (SPACE_MAX_LEVELS + 1) / 2];
+    size_t n = 0, n_slopes = 0;
+    for (size_t i = 0; i < table->n && n <= SPACE_MAX_LEVELS; i++) {
+        if (table->entry[i].op.kind != OP_SILU_MUL || table->entry[i].op.n_cols != n_cols)
+            continue;
+        x[n] = table->entry[i].op.n_out;
+        y[n++] = table->entry[i].ns;
+    }
+    if (n < 3)
+        return;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            slope[n_slopes++] = (y[i] - y[k]) / (x[i] - x[k]);
+    double steep = stats_median(slope, n_slopes);
+    for (size_t i = 0; i < n; i++)
+        y[i] -= steep * x[i];
+    double foot = stats_median(y, n);
+    for (size_t i = 0; i < table->n; i++)
+        if (table->entry[i].op.kind == OP_SILU_MUL && table->entry[i].op.n_cols == n_cols)
+            table->entry[i].ns = foot + steep * table->entry[i].op.n_out;
+}
+
+static bool has_rest(const struct op *op)
+{
+    return op->kind == OP_ATTENTION || op->kind == OP_SILU_MUL || op->kind == OP_EMBED;
+}
+
 static int measure_rests(struct measuring *m, struct err *err)
 {
     struct stage stage = {0};
+    struct op_table *table = m->table;
     int status = stage_open(m, &stage, err);
-    for (size_t i = 0; i < m->table->n && status == 0; i++) {
-        struct op_entry *entry = &m->table->entry[i];
-        double ns = 0;
+    for (size_t i = 0; i < table->n && status == 0; i++)
+        if (has_rest(&table->entry[i].op))
+            table->entry[i].ns = rest_of(m, &stage, &table->entry[i].op);
+    stage_close(&stage);
+    for (size_t i = 0; i < table->n && status == 0; i++) {
+        bool first = true;
+        for (size_t k = 0; k < i; k++)
+            first = first && table->entry[k].op.n_cols != table->entry[i].op.n_cols;
+        if (first)
+            straighten(table, table->entry[i].op.n_cols);
+    }
+    for (size_t i = 0; i < table->n && status == 0; i++) {
+        struct op_entry *entry = &table->entry[i];
         if (entry->op.kind == OP_MATMUL)
             continue;
-        if (entry->op.kind == OP_ATTENTION)
-            ns = rest_of_attention(m, &stage, &entry->op);
-        else if (entry->op.kind == OP_SILU_MUL)
-            ns = rest_of_ffn(m, &stage, &entry->op);
-        else if (entry->op.kind == OP_EMBED)
-            ns = rest_of_pass(m, &stage, &entry->op);
         /* A difference of two measured times may fall below nothing by noise. */
-        entry->ns = entry->median_ns = entry->near_ns = ns > 0 ? ns : 0;
+        entry->ns = entry->median_ns = entry->near_ns = entry->ns > 0 ? entry->ns : 0;
         entry->n_samples = m->n_rounds;
     }
-    stage_close(&stage);
     return status;
 }
 

@@ -49,18 +49,27 @@ static double missed(const struct settling *s, size_t k)
     return log(s->samples[k].ns) - s->level[s->samples[k].item];
 }
 
-/* A sample does not speak for its own pace, or it would explain itself. */
+/* What samples of other items missed, from k on in one direction, at most REACH of them. */
+static size_t look(const struct settling *s, size_t k, int step, double *near)
+{
+    size_t n = 0;
+
+    for (size_t at = k + (size_t)step; at < s->n && n < REACH; at += (size_t)step)
+        if (s->samples[at].item != s->samples[k].item)
+            near[n++] = missed(s, at);
+    return n;
+}
+
+/* A sample does not speak for its own pace, or it would explain itself; nor do others of its item.
+ */
 static void settle_pace(struct settling *s)
 {
     double middle;
 
     for (size_t k = 0; k < s->n; k++) {
         double near[2 * REACH];
-        size_t n = 0;
-        size_t begin = k > REACH ? k - REACH : 0, end = k + REACH < s->n ? k + REACH + 1 : s->n;
-        for (size_t other = begin; other < end; other++)
-            if (s->samples[other].item != s->samples[k].item)
-                near[n++] = missed(s, other);
+        size_t n = look(s, k, -1, near); /* runs out below 0, too: far beyond n */
+        n += look(s, k, 1, near + n);
         s->some[k] = n > 0 ? stats_median(near, n) : 0;
     }
     for (size_t k = 0; k < s->n; k++)

@@ -19,8 +19,10 @@ const char *predictor_term_name(int term)
         return "per layer";
     case PREDICTOR_OPERATION:
         return "per operation";
-    case PREDICTOR_BEYOND:
-        return "per byte beyond";
+    case PREDICTOR_SHARED:
+        return "per shared byte";
+    case PREDICTOR_MEMORY:
+        return "per memory byte";
     default:
         return op_class_name(term);
     }
@@ -43,8 +45,9 @@ bool predictor_terms(const struct op_table *table, const struct genome *genome,
     point->term[PREDICTOR_PASS] = 1;
     point->term[PREDICTOR_LAYER] = genome_layers_kept(genome);
     point->term[PREDICTOR_OPERATION] = sums.n_matmuls;
-    point->term[PREDICTOR_BEYOND] =
+    point->term[PREDICTOR_SHARED] =
         fmax(0, fmin(sums.weight_bytes, OP_TABLE_FAR * near_bytes) - near_bytes);
+    point->term[PREDICTOR_MEMORY] = fmax(0, sums.weight_bytes - (double)op_table_last_bytes(table));
     return true;
 }
 

@@ -2,10 +2,12 @@
  * each with a factor that was fitted to candidates measured end to end (methods.md C2, time_fit.h):
  *
  *   t = sum over classes factor_c T_c + per_pass + per_layer * layers + per_operation * matmuls
- *       + per_byte * max(0, min(W, 16 N) - N),   all >= 0
+ *       + per_shared_byte * max(0, min(W, 16 N) - N) + per_memory_byte * max(0, W - L),
  *
- * with the W and N of op_table.h: up to 16 N the table has what computing takes, and every byte
- * beyond N, which the cores' own caches keep, costs something more.
+ * all >= 0, with the W and N of op_table.h and L what the last cache keeps: up to 16 N the table has
+ * what computing takes, and every byte beyond N, which the cores' own caches keep, costs something
+ * more; beyond L bytes come from memory, of which the table, timed in short stretches, has its best
+ * moments.
  *
  * A factor is believed to be 1 until measurements say otherwise, so that a format that was never
  * measured end to end is predicted as the op table has it.  What operations do to each other
@@ -31,7 +33,8 @@ enum {
     PREDICTOR_PASS = N_OP_CLASSES, /* ns of every pass */
     PREDICTOR_LAYER,               /* ns of every layer that is left */
     PREDICTOR_OPERATION,           /* ns of every matmul: what waiting for each other takes */
-    PREDICTOR_BEYOND,              /* ns of every byte beyond the cores' own caches */
+    PREDICTOR_SHARED,              /* ns of every byte beyond the cores' own caches */
+    PREDICTOR_MEMORY,              /* ns of every byte beyond the last cache */
     N_PREDICTOR_TERMS
 };
 const char *predictor_term_name(int term); /* "Q4_K", "per pass" */

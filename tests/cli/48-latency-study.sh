@@ -22,7 +22,7 @@ cp "$folder/shape/op-table.json" "$folder/op-table.json"
 run "$KERF" model measure --geometry "$shape" --to "$folder/shape" -w tg2@c8@b1,pp8@b1 -t 1 $few -o json
 is "$status" 0 "once more, as JSON" || said
 is "$(printf '%s\n' "$out" | json rounds)" 6 "with its rounds"
-is "$(printf '%s\n' "$out" | json samples)" 168 "and samples"
+at_least "$(printf '%s\n' "$out" | json samples)" 168 "and samples"
 is "$(printf '%s\n' "$out" | json tpot_ms.held_out.n)" 4 "and its accuracy"
 like "$(printf '%s\n' "$out" | json tpot_ms.standard_error)" '^[0-9.e-]+$' "and what times are known to"
 cmp -s "$folder/op-table.json" "$folder/shape/op-table.json"

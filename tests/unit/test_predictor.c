@@ -98,22 +98,28 @@ static void test_caches(const struct predictor_point *far)
         table->entry[i].near_ns = table->entry[i].ns / 2;
     op_table_sums(table, &genomes[5], &geometry, &decode, &sums);
     near(sums.ns[FORMAT_Q4_K], far->term[FORMAT_Q4_K], 1e-6, "without caches all comes from afar");
-    near(far->term[PREDICTOR_BEYOND], 0, 0, "and nothing costs by the byte");
+    near(far->term[PREDICTOR_SHARED], 0, 0, "and nothing costs by the byte");
     near(sums.weight_bytes / (double)account_weight_bytes(&genomes[5], &geometry), 1, 0.02,
          "what is read are the weights");
     table->device.private_bytes = (size_t)sums.weight_bytes / 8 + 1;
     predictor_terms(table, &genomes[5], &geometry, &decode, &near);
     near(near.term[FORMAT_Q4_K] / far->term[FORMAT_Q4_K], 0.5, 1e-9,
          "16 times what the caches keep are read at their pace");
-    near(near.term[PREDICTOR_BEYOND] / sums.weight_bytes, 15.0 / 16, 1e-3,
+    near(near.term[PREDICTOR_SHARED] / sums.weight_bytes, 15.0 / 16, 1e-3,
          "and by the byte where they end");
     double unit = op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4);
     table->device.private_bytes = (size_t)sums.weight_bytes / 16;
     predictor_terms(table, &genomes[5], &geometry, &decode, &between);
     near(between.term[FORMAT_Q4_K] / far->term[FORMAT_Q4_K], 0.75, 1e-3,
          "of a model twice as large half counts as far");
-    near(between.term[PREDICTOR_BEYOND] / near.term[PREDICTOR_BEYOND], 0.5, 1e-3,
+    near(between.term[PREDICTOR_SHARED] / near.term[PREDICTOR_SHARED], 0.5, 1e-3,
          "with no more bytes than that");
+    near(near.term[PREDICTOR_MEMORY], sums.weight_bytes, 1e-6, "no last cache keeps anything");
+    table->device.last_bytes = (size_t)sums.weight_bytes / 2;
+    predictor_terms(table, &genomes[5], &geometry, &decode, &near);
+    near(near.term[PREDICTOR_MEMORY] / sums.weight_bytes, 0.75, 1e-3,
+         "of one half as large as the model three quarters come from memory");
+    table->device.last_bytes = 0;
     near(between.term[PREDICTOR_OPERATION], sums.n_matmuls, 0, "every matmul counts once");
     near(op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4) / unit, 1.5, 1e-3,
          "a unit's share is that of the whole");

@@ -180,7 +180,7 @@ static void test_study(const struct geometry *geometry)
             timed = timed && times[i].workload[w].n > 0 && times[i].workload[w].ns > 0;
     ok(timed, "times each of them on both workloads");
     ok(effort.n_rounds == study.rounds_max && n_told == study.rounds_max &&
-           effort.n_samples == 2ull * N_GENOMES * study.rounds_max,
+           effort.n_samples >= 2ull * N_GENOMES * study.rounds_max,
        "in %u rounds, %llu of %llu samples disturbed", effort.n_rounds,
        (unsigned long long)effort.n_disturbed, (unsigned long long)effort.n_samples);
     study.max_seconds = 1e-9;
