@@ -25,7 +25,8 @@ struct measure {
     double *memory;
     struct judged judged;
     double *sequence_mean, *sequence_size; /* [n_sequences] */
-    float *parent_logits;                  /* [n_batch][n_vocab] */
+    uint32_t n_batch;
+    float *parent_logits; /* [n_batch][n_vocab] */
 };
 
 double quality_kld(const float *parent_logits, const float *logits, uint32_t n_vocab)
@@ -48,12 +49,15 @@ static int measure_init(struct measure *m, uint32_t tokens, struct err *err)
 {
     size_t n_vocab = forward_model(m->forward)->geometry.n_vocab;
 
+    m->n_batch = forward_n_batch(m->forward);
+    if (m->n_batch > QUALITY_BATCH)
+        m->n_batch = QUALITY_BATCH;
     m->n_sequences = token_set_n_within(m->set, tokens);
     m->n_tokens = m->set->begin[m->n_sequences] - m->n_sequences;
     size_t n = m->n_tokens;
     m->memory = malloc((4 * n + 2 * (size_t)m->n_sequences) * sizeof *m->memory);
     if (m->parent_head != NULL)
-        m->parent_logits = malloc(forward_n_batch(m->forward) * n_vocab * sizeof(float));
+        m->parent_logits = malloc(m->n_batch * n_vocab * sizeof(float));
     if (m->memory == NULL || (m->parent_head != NULL && m->parent_logits == NULL)) {
         err_set(err, ERR_MEMORY, "quality: out of memory");
         measure_fini(m);
@@ -103,7 +107,7 @@ static void judge_rows(void *arg, unsigned member, unsigned n_members)
 /* Sequence i, whose predictions begin at judged[at]. */
 static int run_sequence(struct measure *m, uint32_t i, size_t at, struct err *err)
 {
-    uint32_t begin, end, n_batch = forward_n_batch(m->forward);
+    uint32_t begin, end, n_batch = m->n_batch;
 
     token_set_sequence(m->set, i, &begin, &end);
     forward_reset(m->forward);

@@ -10,6 +10,10 @@
 #include "evaluator/quality/parent_states.h"
 #include "evaluator/quality/token_set.h"
 
+/* Tokens that are run and judged at a time, unless the forward's batch is smaller: what is made of
+ * so many is still in a core's own cache when it is used. */
+#define QUALITY_BATCH 256
+
 struct quality {
     uint32_t n_tokens;  /* predicted ones */
     double kld, kld_se; /* nats per token */
@@ -23,7 +27,7 @@ struct quality {
 
 /* `parent_head` supplies final norm and head for the parent's log probabilities; `forward` runs the
  * candidate and is reset.  `tokens`: at most so many of the set (a nested prefix of whole
- * sequences, at least one).  A sequence that is longer than the forward's batch goes in several.
+ * sequences, at least one).  A sequence longer than QUALITY_BATCH goes in several.
  * ERR_DATA naming sequence, position and layer when the candidate's logits are not finite, or a
  * sequence does not fit the forward's context. */
 int quality_measure(struct forward *forward, const struct model *parent_head,

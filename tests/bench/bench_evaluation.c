@@ -11,10 +11,12 @@
  *
  *   ratio   evaluation over products, of the same round; median and half the distance of the
  *           quartiles
+ *   bare    the same over products and attention together: how far scoring is from doing nothing
+ *           but the arithmetic of the model
  *   rest    what else there is, in per cent of the products: each kind of call done alone like
- *           the products (its operands lie in nearer caches than in the pass, so this is the least
- *           that it takes), and last what no call accounts for: waiting for each other, and
- *           calls that take longer in the pass than alone */
+ *           the products.  Operands that the pass has at hand may come from farther away then, and
+ *           the other way round, so these say where to look rather than add up; what no call
+ *           accounts for comes last. */
 #include "evaluator/compression/stitch.h"
 #include "evaluator/quality/logits.h"
 #include "latency_model/stand.h"
@@ -43,7 +45,8 @@ enum { SHARE_HEAD = N_CALL_KINDS, SHARE_JUDGE, N_SHARES };
 struct candidate {
     const char *name;
     struct model *model; /* NULL: the parent */
-    double evaluation[MAX_ROUNDS], ratio[MAX_ROUNDS], part[N_SHARES][MAX_ROUNDS];
+    double evaluation[MAX_ROUNDS], ratio[MAX_ROUNDS], attended[MAX_ROUNDS];
+    double part[N_SHARES][MAX_ROUNDS]; /* ns */
     double kld;
 };
 
@@ -52,8 +55,8 @@ struct bench {
     struct bench_model m;
     struct bench_variants v;
     struct call_log *log;
-    struct forward *noted; /* runs on the kernels of the log */
-    float *parent_logits;
+    struct forward *noted;               /* runs on the kernels of the log */
+    float *parent_logits, *noted_logits; /* [QUALITY_BATCH][n_vocab] */
     struct candidate candidate[MAX_CANDIDATES];
     uint32_t n_candidates, n_rounds;
 };
@@ -147,8 +150,9 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
     if (b->log == NULL)
         return -1;
     b->noted = forward_create(b->m.model, call_log_kernels(b->log), b->m.team, &options, err);
-    b->parent_logits = malloc((size_t)options.n_batch * g->n_vocab * sizeof(float));
-    if (b->noted == NULL || b->parent_logits == NULL)
+    b->parent_logits = calloc((size_t)QUALITY_BATCH * g->n_vocab, sizeof(float));
+    b->noted_logits = calloc((size_t)QUALITY_BATCH * g->n_vocab, sizeof(float));
+    if (b->noted == NULL || b->parent_logits == NULL || b->noted_logits == NULL)
         return -1;
     if (argc <= 6)
         for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
@@ -174,10 +178,18 @@ static double n_passes(const struct bench *b)
     return (double)token_set_n_predicted(&b->m.heldout) / sequence_tokens(b);
 }
 
+/* The first sequence, cut as quality_measure cuts it. */
 static int pass(const struct bench *b, struct err *err)
 {
+    uint32_t n_tokens = sequence_tokens(b);
+
     forward_reset(b->noted);
-    return forward_tokens(b->noted, b->m.heldout.tokens, sequence_tokens(b), LOGITS_ALL, err);
+    for (uint32_t t = 0; t < n_tokens; t += QUALITY_BATCH) {
+        uint32_t n = n_tokens - t < QUALITY_BATCH ? n_tokens - t : QUALITY_BATCH;
+        if (forward_tokens(b->noted, b->m.heldout.tokens + t, n, LOGITS_ALL, err) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 static void judge(void *arg, unsigned member, unsigned n_members)
@@ -186,12 +198,11 @@ static void judge(void *arg, unsigned member, unsigned n_members)
     uint32_t n_vocab = b->m.model->geometry.n_vocab;
     size_t begin, end;
 
-    team_share(sequence_tokens(b), 1, member, n_members, &begin, &end);
+    team_share(QUALITY_BATCH, 1, member, n_members, &begin, &end);
     for (size_t t = begin; t < end; t++) {
-        const float *p = b->parent_logits + t * n_vocab;
-        const float *x = forward_logits(b->noted) + t * n_vocab;
         struct logits_pair pair;
-        logits_compare(p, x, n_vocab, &pair);
+        logits_compare(b->parent_logits + t * n_vocab, b->noted_logits + t * n_vocab, n_vocab,
+                       &pair);
     }
 }
 
@@ -211,12 +222,17 @@ static int run_parts(struct bench *b, struct candidate *c, uint32_t round, struc
             return -1;
         c->part[kind][round] = n_passes(b) * call_log_run(b->log, (enum call_kind)kind, 1);
     }
-    c->part[SHARE_JUDGE][round] = n_passes(b) * time_judging(b);
+    double n_batches = (double)token_set_n_predicted(&b->m.heldout) / QUALITY_BATCH;
+    forward_head_of(b->m.forward, b->m.model, parent_states_at(b->m.states, 1), QUALITY_BATCH,
+                    b->noted_logits);
+    c->part[SHARE_JUDGE][round] = n_batches * time_judging(b);
     /* The parent's head as a whole. */
     int64_t begin = clock_now_ns();
-    forward_head_of(b->m.forward, b->m.model, parent_states_at(b->m.states, 0), sequence_tokens(b),
+    forward_head_of(b->m.forward, b->m.model, parent_states_at(b->m.states, 0), QUALITY_BATCH,
                     b->parent_logits);
-    c->part[SHARE_HEAD][round] = n_passes(b) * (double)(clock_now_ns() - begin);
+    c->part[SHARE_HEAD][round] = n_batches * (double)(clock_now_ns() - begin);
+    c->attended[round] =
+        c->evaluation[round] / (c->part[CALLS_PRODUCT][round] + c->part[CALLS_ATTEND][round]);
     return 0;
 }
 
@@ -264,8 +280,8 @@ static double median_of(const double *x, uint32_t n, double *spread)
 
 static void print_all(const struct bench *b)
 {
-    printf("%-8s %10s %12s %12s  %-16s | in %% of the products:", "model", "KLD", "evaluation",
-           "products", "ratio");
+    printf("%-8s %10s %12s %12s  %-16s %-16s | in %% of the products:", "model", "KLD",
+           "evaluation", "products", "ratio", "bare");
     for (int p = 1; p < N_CALL_KINDS; p++)
         printf(" %8s", call_kind_name((enum call_kind)p));
     printf(" %8s %8s %8s\n", "head", "judging", "other");
@@ -274,8 +290,10 @@ static void print_all(const struct bench *b)
         double spread, products = median_of(c->part[CALLS_PRODUCT], b->n_rounds, NULL);
         double evaluation = median_of(c->evaluation, b->n_rounds, NULL);
         double other = evaluation - products, ratio = median_of(c->ratio, b->n_rounds, &spread);
-        printf("%-8s %10.3g %9.1f ms %9.1f ms  %.3f +- %-8.3f |                      ", c->name,
-               c->kld, evaluation * 1e-6, products * 1e-6, ratio, spread);
+        printf("%-8s %10.3g %9.1f ms %9.1f ms  %.3f +- %-6.3f ", c->name, c->kld, evaluation * 1e-6,
+               products * 1e-6, ratio, spread);
+        ratio = median_of(c->attended, b->n_rounds, &spread);
+        printf(" %.3f +- %-6.3f |                      ", ratio, spread);
         for (int p = 1; p < N_SHARES; p++) {
             double part = median_of(c->part[p], b->n_rounds, NULL);
             other -= part;
@@ -307,6 +325,7 @@ static void close_all(struct bench *b)
     for (uint32_t i = 0; i < b->n_candidates; i++)
         model_destroy(b->candidate[i].model);
     free(b->parent_logits);
+    free(b->noted_logits);
     forward_destroy(b->noted);
     call_log_destroy(b->log);
     bench_variants_close(&b->v);
