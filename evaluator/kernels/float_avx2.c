@@ -44,14 +44,14 @@ INLINE void decode_float(load_fn *load, size_t element, const char *w, size_t ro
                          size_t n_cols, float *out, size_t out_stride)
 {
     size_t quarter = n_rows / STREAMS;
-    for (size_t c = 0; c < n_cols; c++, act += act_bytes, out += out_stride) {
-        const float *x = (const void *)act;
-        for (size_t r = 0; r < quarter; r++)
-            rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in, x,
-                     out + r, quarter);
-        for (size_t r = STREAMS * quarter; r < n_rows; r++)
-            rows_dot(load, element, w + r * row_bytes, 0, 1, n_in, x, out + r, 0);
-    }
+    for (size_t r = 0; r < quarter; r++)
+        for (size_t c = 0; c < n_cols; c++)
+            rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in,
+                     (const void *)(act + c * act_bytes), out + c * out_stride + r, quarter);
+    for (size_t r = STREAMS * quarter; r < n_rows; r++)
+        for (size_t c = 0; c < n_cols; c++)
+            rows_dot(load, element, w + r * row_bytes, 0, 1, n_in,
+                     (const void *)(act + c * act_bytes), out + c * out_stride + r, 0);
 }
 
 /* ---- many columns ---- */

@@ -47,9 +47,10 @@ static inline __m256 load_f32_8(const void *p, size_t n)
     return n >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, tail_mask(n));
 }
 
-/* A few columns of quantized rows (decode_float_avx2.c); arguments as kernel_matmul_fn, n_cols at
- * most FEW_COLUMNS. */
-enum { FEW_COLUMNS = 2 };
+/* So many columns do not repay the filling of a tile. */
+enum { FEW_COLUMNS = 5 };
+
+/* At most FEW_COLUMNS of quantized rows (decode_float_avx2.c); arguments as kernel_matmul_fn. */
 kernel_matmul_fn decode_float_Q2_K_avx2, decode_float_Q3_K_avx2, decode_float_Q4_K_avx2,
     decode_float_Q5_K_avx2, decode_float_Q6_K_avx2, decode_float_IQ4_NL_avx2,
     decode_float_Q4_0_avx2, decode_float_Q5_0_avx2, decode_float_Q8_0_avx2;

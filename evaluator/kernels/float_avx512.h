@@ -28,9 +28,10 @@ static inline __m512 load_f32_16(const void *p, __mmask16 mask)
     return _mm512_maskz_loadu_ps(mask, p);
 }
 
-/* A few columns of quantized rows (decode_float_avx512.c); arguments as kernel_matmul_fn, n_cols at
- * most FEW_COLUMNS. */
-enum { FEW_COLUMNS = 2 };
+/* So many columns do not repay the filling of a tile: of quantized rows, of float ones. */
+enum { FEW_COLUMNS = 7, FEW_FLOAT = 3 };
+
+/* At most FEW_COLUMNS of quantized rows (decode_float_avx512.c); arguments as kernel_matmul_fn. */
 kernel_matmul_fn decode_float_Q2_K_avx512, decode_float_Q3_K_avx512, decode_float_Q4_K_avx512,
     decode_float_Q5_K_avx512, decode_float_Q6_K_avx512, decode_float_IQ4_NL_avx512,
     decode_float_Q4_0_avx512, decode_float_Q5_0_avx512, decode_float_Q8_0_avx512;
