@@ -5,7 +5,8 @@
  *
  * Decode: GB/s of weight bytes over a working set of each size, beside the rate at which the same
  * bytes can merely be read; both are sampled in turn, round after round, so that other load meets
- * both.  Prefill: 10^9 operations a second, a multiplication and an addition counting two.
+ * both.  Prefill: 10^9 operations a second, a multiplication and an addition counting two, and for
+ * float activations the share of what multiply-adds do in registers alone, likewise in turn.
  * With --batches instead: decode of 1, 2, ... columns over one working set, and how many times as
  * long as one column each takes; what memory alone decides would take as long.
  * Figures are medians over the rounds; the spread is the distance of the quartiles in per cent of
@@ -15,6 +16,7 @@
 #include "space/base/err.h"
 #include "space/base/rng.h"
 #include "space/base/stats.h"
+#include "tests/bench/fma_rate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,30 +178,38 @@ static void bench_batches(const struct options *o, enum format format, enum act_
     free(w);
 }
 
-static struct figure bench_prefill(const struct options *o, enum format format, enum act_format act)
+/* Prefill and multiply-adds in registers, in turn; the latter 0 where they are not known. */
+static void bench_prefill(const struct options *o, enum format format, enum act_format act,
+                          struct figure *prefill, struct figure *peak)
 {
     size_t row_bytes = format_row_bytes(format, N_IN);
     char *w = get_memory(PREFILL_ROWS * row_bytes), *x = make_columns(o->set, format, act, o->cols);
     float *out = get_memory(PREFILL_ROWS * o->cols * sizeof *out);
-    double sample[MAX_ROUNDS], operations = 2.0 * PREFILL_ROWS * N_IN * (double)o->cols;
+    double sample[2][MAX_ROUNDS], operations = 2.0 * PREFILL_ROWS * N_IN * (double)o->cols;
     fill_rows(w, format, PREFILL_ROWS, N_IN);
     for (size_t round = 0; round <= o->rounds; round++) {
         int64_t start = clock_now_ns();
         o->set->matmul[format][act](w, row_bytes, PREFILL_ROWS, N_IN, x,
                                     kernels_act_bytes(format, act, N_IN), o->cols, out,
                                     PREFILL_ROWS);
+        int64_t middle = clock_now_ns();
+        double burst = fma_burst(o->set->isa, operations);
         int64_t end = clock_now_ns();
-        if (round > 0)
-            sample[round - 1] = operations / (double)(end - start);
+        if (round == 0)
+            continue; /* warm-up */
+        sample[0][round - 1] = operations / (double)(middle - start);
+        sample[1][round - 1] = burst / (double)(end - middle);
     }
+    *prefill = figure_of(sample[0], o->rounds);
+    *peak = figure_of(sample[1], o->rounds);
     free(out);
     free(x);
     free(w);
-    return figure_of(sample, o->rounds);
 }
 
 static void bench_format(const struct options *o, enum format format, enum act_format act)
 {
+    struct figure prefill, peak;
     if (o->set->matmul[format][act] == NULL)
         return;
     printf("%-7s %-3s", format_name(format), act_format_name(act));
@@ -210,8 +220,12 @@ static void bench_format(const struct options *o, enum format format, enum act_f
         printf(" | %6.1f (%2.0f%%) %6.1f (%2.0f%%) %4.0f%%%s", decode.median, decode.spread_percent,
                read.median, read.spread_percent, share, share < 60 ? "*" : " ");
     }
-    struct figure prefill = bench_prefill(o, format, act);
-    printf(" | %6.0f (%2.0f%%)\n", prefill.median, prefill.spread_percent);
+    bench_prefill(o, format, act, &prefill, &peak);
+    printf(" | %6.0f (%2.0f%%)", prefill.median, prefill.spread_percent);
+    if (act == ACT_FLOAT && peak.median > 0)
+        printf(" %6.0f (%2.0f%%) %4.0f%%", peak.median, peak.spread_percent,
+               100 * prefill.median / peak.median);
+    printf("\n");
     fflush(stdout);
 }
 
@@ -282,10 +296,11 @@ int main(int argc, char **argv)
                     bench_batches(&o, (enum format)f, (enum act_format)act);
         return 0;
     }
-    printf("decode and read in GB/s, * below 60%% of reading; prefill of %zu columns in GOP/s\n\n",
+    printf("decode and read in GB/s, * below 60%% of reading; prefill of %zu columns in GOP/s\n"
+           "beside multiply-adds of floats in registers alone\n\n",
            o.cols);
     printf("%-11s | %4zu MB: decode    read           | %4zu MB: decode    read           |"
-           " prefill\n",
+           " prefill      in registers\n",
            "format", o.megabytes[0], o.megabytes[1]);
     for (int act = N_ACT_FORMATS - 1; act >= 0; act--)
         for (int f = 0; f < N_FORMATS; f++)
