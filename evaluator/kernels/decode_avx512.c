@@ -1,5 +1,5 @@
-/* decode_avx512.c - one column times rows of 32-blocks, eight blocks of each row at a time.  Codes of
- * half a byte are taken as they lie, four blocks in the lanes of a register: first their low
+/* decode_avx512.c - one column times rows of 32-blocks, eight blocks of each row at a time.  Codes
+ * of half a byte are taken as they lie, four blocks in the lanes of a register: first their low
  * nibbles, which are first halves, then their high ones. */
 #include "evaluator/kernels/decode_avx512.h"
 
@@ -23,7 +23,11 @@ INLINE __m256 factors_8(const uint8_t *p, int bytes)
         low[k] = (short)(k * half % 64);
     __m512i all = _mm512_permutex2var_epi16(first, _mm512_loadu_si512(low), second);
     if (7 * half >= 64) {
-        __m512i third = _mm512_loadu_si512(p + 128), fourth = _mm512_loadu_si512(p + 2 * last);
+        /* Eight blocks of Q5_0 end within the third 64 bytes, and nothing behind them is read. */
+        __m512i third = 8 * bytes >= 192
+                            ? _mm512_loadu_si512(p + 128)
+                            : _mm512_zextsi256_si512(_mm256_loadu_si256((const void *)(p + 128)));
+        __m512i fourth = _mm512_loadu_si512(p + 2 * last);
         __mmask32 mask = 0;
         for (int k = 0; k < 8; k++) {
             if (k * half >= 64)
