@@ -1,6 +1,7 @@
 /* bench_large.c - decode and prefill of a model of 1.1 B weights, beside the memory and llama.cpp.
  *
  *   bench_large [--layers N] [--rounds N] [FORMAT...]
+ *   bench_large [--layers N] --write FILE FORMAT       the model alone, for kerf probe
  *
  * Geometry: dim 2048, 22 layers, FFN 5632, 32/4 heads of 64, vocabulary 32000, random weights,
  * every matrix in one format; written to a file that is mapped, so that each matrix has memory of
@@ -271,20 +272,29 @@ int main(int argc, char **argv)
     struct peer_bench peer = {.n_samples = PEER_SAMPLES, .kv = FORMAT_F16, .limit_s = 600};
     struct err err = {0};
     char folder[256];
+    const char *file = NULL;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--layers") == 0 && i + 1 < argc)
             g.n_layers = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
             n_rounds = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--write") == 0 && i + 1 < argc)
+            file = argv[++i];
         else if (format_parse(argv[i]) != FORMAT_NONE && n_named < N_FORMATS)
             formats[n_named++] = format_parse(argv[i]);
         else
-            return fprintf(stderr, "usage: bench_large [--layers N] [--rounds N] [FORMAT...]\n"), 2;
+            return fprintf(stderr, "usage: bench_large [--layers N] [--rounds N] [--write FILE] "
+                                   "[FORMAT...]\n"),
+                   2;
     }
     n_formats = n_named > 0 ? n_named : n_formats;
     if (n_rounds < 2 || n_rounds > MAX_ROUNDS / 2 || g.n_layers < 1 || g.n_layers > 100)
         return fprintf(stderr, "bench_large: 2 to %d rounds, 1 to 100 layers\n", MAX_ROUNDS / 2), 2;
+    if (file != NULL) {
+        write_model(&g, formats[0], file);
+        return 0;
+    }
     demand(stand_open(&stand, 0, &err) == 0, &err);
     bool with_peer = peer_bench_find(NULL, peer.program, NULL) == 0;
     peer.n_threads = stand.n_threads;
