@@ -26,7 +26,7 @@ static const struct option_row rows[] = {
     {"reference", 'r', OPTION_TEXT, "FILE", "GGUF to compare with; else the study's parent", NULL},
     ISA_ROW,
     {"threads", 't', OPTION_TEXT, "COUNT", "else those of the study, else every core", NULL},
-    {"rounds", 0, OPTION_TEXT, "COUNT", "at most so many samples of each", "60"},
+    {"rounds", 0, OPTION_TEXT, "COUNT", "at most so many samples of each", "120"},
     {"ci", 0, OPTION_TEXT, "SHARE", "stop when the ratio's 95 % interval is +- this share", "0.01"},
     {0}};
 
@@ -104,10 +104,11 @@ static int parse_question(struct question *q, const struct options *options, str
         err_set(err, ERR_USAGE, "--ci: a share such as 0.01");
     else {
         q->n_threads = (uint32_t)threads;
-        q->plan = (struct probe_plan){.warmup_max = 10,
-                                      .rounds_min = rounds < 11 ? (uint32_t)rounds : 11,
-                                      .rounds_max = (uint32_t)rounds,
-                                      .ci = ci};
+        q->plan = PROBE_PLAN_DEFAULT;
+        q->plan.rounds_max = (uint32_t)rounds;
+        if (q->plan.rounds_min > q->plan.rounds_max)
+            q->plan.rounds_min = q->plan.rounds_max;
+        q->plan.ci = ci;
         return 0;
     }
     return -1;
@@ -273,6 +274,18 @@ static void cell_ms(struct show_cells *cells, double ns)
     show_cell(cells, text);
 }
 
+/* What was rejected and why: "3 clock, 12 shared"; "0". */
+static const char *rejected_text(const struct probe_result *r, char text[SHOW_NUMBER])
+{
+    size_t n = 0;
+    snprintf(text, SHOW_NUMBER, "0");
+    for (int cause = ACCEPTED + 1; cause < N_REJECTIONS; cause++)
+        if (r->rejected[cause] > 0 && n < SHOW_NUMBER)
+            n += (size_t)snprintf(text + n, SHOW_NUMBER - n, "%s%u %s", n > 0 ? ", " : "",
+                                  r->rejected[cause], rejection_name((enum rejection)cause));
+    return text;
+}
+
 static void add_row(struct show_cells *cells, const struct workload *workload,
                     const struct probe_result *r, double joules)
 {
@@ -291,9 +304,7 @@ static void add_row(struct show_cells *cells, const struct workload *workload,
     show_cell(cells, show_interval(r->ratio_mid, (r->ratio_hi - r->ratio_lo) / 2, text));
     snprintf(text, sizeof text, "%u", r->n_accepted);
     show_cell(cells, text);
-    snprintf(text, sizeof text, "%u/%u/%u/%u", r->rejected.migrated, r->rejected.stolen,
-             r->rejected.switched, r->rejected.clock);
-    show_cell(cells, text);
+    show_cell(cells, rejected_text(r, text));
     snprintf(text, sizeof text, isnan(joules) ? "-" : "%.3g", joules);
     show_cell(cells, text);
     show_cell(cells, r->noisy ? "noisy" : "");
@@ -337,8 +348,7 @@ static void print_table(const struct probing *p, const struct question *q)
     show_cells_print(stdout, &cells);
     printf("times per token (tg) or prompt (pp), as one of a batch (@b) waits for it; tokens/s of "
            "all in it;\n"
-           "ratio to %s in the same rounds, 95 %% intervals; rejected: "
-           "migrated/stolen/switched/clock\n",
+           "ratio to %s in the same rounds, 95 %% intervals\n",
            p->reference.model == NULL ? "the same model"
            : p->in_study              ? "the parent"
                                       : "the reference");
@@ -360,10 +370,8 @@ static void put_times(cJSON *node, const struct probe_result *r, double joules)
     put_number(node, "n", r->n_accepted);
     cJSON_AddBoolToObject(node, "noisy", r->noisy);
     cJSON *rejected = cJSON_AddObjectToObject(node, "rejected");
-    put_number(rejected, "migrated", r->rejected.migrated);
-    put_number(rejected, "stolen", r->rejected.stolen);
-    put_number(rejected, "switched", r->rejected.switched);
-    put_number(rejected, "clock", r->rejected.clock);
+    for (int cause = ACCEPTED + 1; cause < N_REJECTIONS; cause++)
+        put_number(rejected, rejection_name((enum rejection)cause), r->rejected[cause]);
     put_number(node, "joules", joules);
     cJSON *samples = cJSON_AddArrayToObject(node, "samples_ms");
     for (uint32_t i = 0; i < r->n_accepted; i++)

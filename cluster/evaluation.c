@@ -81,8 +81,6 @@ void evaluation_put_probe(cJSON *result, const char *name, const struct probe_re
     cJSON_AddNumberToObject(node, "n_warmup", probe->n_warmup);
     cJSON_AddBoolToObject(node, "noisy", probe->noisy);
     cJSON *rejected = cJSON_AddObjectToObject(node, "rejected");
-    cJSON_AddNumberToObject(rejected, "migrated", probe->rejected.migrated);
-    cJSON_AddNumberToObject(rejected, "stolen", probe->rejected.stolen);
-    cJSON_AddNumberToObject(rejected, "switched", probe->rejected.switched);
-    cJSON_AddNumberToObject(rejected, "clock", probe->rejected.clock);
+    for (int r = ACCEPTED + 1; r < N_REJECTIONS; r++)
+        cJSON_AddNumberToObject(rejected, rejection_name((enum rejection)r), probe->rejected[r]);
 }

@@ -1,6 +1,7 @@
 /* evaluation_result.c - the master's side of an evaluator's answer: untrusted JSON into a record.
  */
 #include "cluster/evaluation.h"
+#include "latency_model/sample.h"
 #include "space/base/err.h"
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -37,10 +38,10 @@ static void read_measured(const cJSON *root, const char *name, struct measured *
     measured->ratio_hi = number(node, "ratio_hi", 0, 1e9, bad);
     measured->n_accepted = (uint32_t)number(node, "n_accepted", 1, 1e6, bad);
     const cJSON *rejected = cJSON_GetObjectItemCaseSensitive(node, "rejected");
-    measured->n_rejected = (uint32_t)(number(rejected, "migrated", 0, 1e6, bad) +
-                                      number(rejected, "stolen", 0, 1e6, bad) +
-                                      number(rejected, "switched", 0, 1e6, bad) +
-                                      number(rejected, "clock", 0, 1e6, bad));
+    measured->n_rejected = 0;
+    for (int r = ACCEPTED + 1; r < N_REJECTIONS; r++)
+        measured->n_rejected +=
+            (uint32_t)number(rejected, rejection_name((enum rejection)r), 0, 1e6, bad);
 }
 
 static bool is_noisy(const cJSON *root, const char *name)

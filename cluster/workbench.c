@@ -1,4 +1,5 @@
 #include "cluster/workbench.h"
+#include "latency_model/stand.h"
 #include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/log.h"
@@ -147,12 +148,18 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
         return -1;
     }
     uint32_t n_vocab = bench->study->geometry.n_vocab;
-    struct workload_run run[2] = {{reference, bench->heldout.tokens, *workload, n_vocab},
-                                  {candidate, bench->heldout.tokens, *workload, n_vocab}};
+    struct workload_run run[2] = {
+        workload_run_make(reference, bench->heldout.tokens, workload, n_vocab),
+        workload_run_make(candidate, bench->heldout.tokens, workload, n_vocab)};
     struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
     struct probe_result results[2];
-    if (probe_run(items, 2, plan, bench->place->cpu[0], rng, results, err) != 0)
+    struct sample_place place = {.cpu = bench->place->cpu[0], .team = bench->team};
+    footing_recall(bench->device.name, &place.best);
+    stand_name_reference(bench->machine, &bench->device, forward_model(reference),
+                         forward_model(candidate), workload, &place);
+    if (probe_run(items, 2, plan, &place, rng, results, err) != 0)
         return -1;
+    footing_keep(bench->device.name, &place.best);
     pair->reference = results[0];
     pair->candidate = results[1];
     return 0;
@@ -163,10 +170,10 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
                     struct probe_pair pair[2], struct err *err)
 {
     struct rng rng = rng_make(bench->study->seed, stream);
-    struct probe_plan plan = {.warmup_max = 10,
-                              .rounds_min = rounds_min,
-                              .rounds_max = rounds_max,
-                              .ci = bench->study->ci};
+    struct probe_plan plan = PROBE_PLAN_DEFAULT;
+    plan.rounds_min = rounds_min;
+    plan.rounds_max = rounds_max;
+    plan.ci = bench->study->ci;
     const struct workload *workload[2] = {&bench->study->decode, &bench->study->prefill};
     if (quiet_probe_begin(bench->quiet, err) != 0)
         return -1;

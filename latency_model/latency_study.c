@@ -171,7 +171,7 @@ static int take(struct running *r, size_t candidate, uint32_t w, double *seconds
     const struct probe_item *item = &r->turn[candidate].item[w];
     struct sample sample;
 
-    if (sample_take(item, r->stand->cpu[0], &sample, err) != 0)
+    if (sample_take(item, &r->stand->place, &sample, err) != 0)
         return -1;
     *seconds += sample.ns * item->n_units * 1e-9;
     r->taken[r->n_taken++] = (struct taken){

@@ -19,35 +19,72 @@
 #define MIN_ACCEPTED 6
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
+/* The reference may take so much longer than it can, where its caches are pressed by others. */
+#define MAX_PRESSURE 1.05
+/* So many times the rounds that are wanted are made at most, where neighbours spoil them. */
+#define MAX_AGAIN 2
+/* Waiting for a disturbance to pass: at most so long in all, looking so often. */
+#define MAX_WAIT_NS 10000000000
+#define NAP_NS      2000000
 
 struct session {
     const struct probe_item *items;
     size_t n_items;
     const struct probe_plan *plan;
-    int cpu;
+    struct sample_place *place;
     struct rng *rng;
-    struct sample *sample; /* [rounds_max][n_items] */
+    struct sample *sample; /* [n_rounds_most][n_items] */
     uint32_t n_rounds;
+    bool pressed;   /* rounds with a pressed reference count too */
     bool noisy;     /* disturbed samples count too */
     int64_t end_ns; /* 0: no limit */
+    int64_t measured_ns, waited_ns;
+    uint32_t n_rounds_most; /* room in `sample` */
+    double least_steps;     /* reference_steps where nobody presses it; 0: not known */
 };
+
+static bool out_of_time(const struct session *session)
+{
+    return session->end_ns != 0 && clock_now_ns() > session->end_ns;
+}
+
+static double wait_budget_ns(const struct session *session)
+{
+    return fmin(MAX_WAIT_NS, session->plan->patience * (double)session->measured_ns);
+}
+
+/* Until the team stands firm.  Its members sleep meanwhile, which is also when a host finds a
+ * better place for them. */
+static void wait_for_footing(struct session *session)
+{
+    double most = wait_budget_ns(session);
+    int64_t start = clock_now_ns(), now = start;
+    struct footing footing;
+
+    while ((double)(session->waited_ns + now - start) < most && !out_of_time(session)) {
+        footing_take(session->place->team, &footing);
+        if (footing_judge(&footing, &session->place->best) == FOOTING_FIRM)
+            break;
+        clock_nap_ns(NAP_NS);
+        now = clock_now_ns();
+    }
+    session->waited_ns += now - start;
+}
 
 /* Every item once, in shuffled order. */
 static int run_round(struct session *session, struct sample *row, struct err *err)
 {
     size_t order[PROBE_MAX_ITEMS];
+    wait_for_footing(session);
+    int64_t start = clock_now_ns();
     for (size_t i = 0; i < session->n_items; i++)
         order[i] = i;
     rng_shuffle(session->rng, order, session->n_items, sizeof order[0]);
     for (size_t i = 0; i < session->n_items; i++)
-        if (sample_take(&session->items[order[i]], session->cpu, &row[order[i]], err) != 0)
+        if (sample_take(&session->items[order[i]], session->place, &row[order[i]], err) != 0)
             return -1;
+    session->measured_ns += clock_now_ns() - start;
     return 0;
-}
-
-static bool out_of_time(const struct session *session)
-{
-    return session->end_ns != 0 && clock_now_ns() > session->end_ns;
 }
 
 /* Rounds whose samples are thrown away, until three successive times of every item agree. */
@@ -80,11 +117,11 @@ static void reject_item_by_clock(struct session *session, size_t item)
 {
     double spin[PROBE_MAX_ROUNDS];
     for (uint32_t r = 0; r < session->n_rounds; r++)
-        spin[r] = session->sample[(size_t)r * session->n_items + item].spin_ns;
+        spin[r] = session->sample[(size_t)r * session->n_items + item].footing[1].clock_ns;
     double median = stats_median(spin, session->n_rounds);
     for (uint32_t r = 0; r < session->n_rounds; r++) {
         struct sample *sample = &session->sample[(size_t)r * session->n_items + item];
-        bool off = fabs(sample->spin_ns - median) > MAX_CLOCK_DRIFT * median;
+        bool off = fabs(sample->footing[1].clock_ns - median) > MAX_CLOCK_DRIFT * median;
         if (sample->rejection == CLOCK && !off)
             sample->rejection = ACCEPTED;
         else if (sample->rejection == ACCEPTED && off)
@@ -92,24 +129,85 @@ static void reject_item_by_clock(struct session *session, size_t item)
     }
 }
 
-static void reject_by_clock(struct session *session)
+/* Learn from all samples what the cores can be, and hold every one against it. */
+static void reject_by_footing(struct session *session)
+{
+    size_t n = (size_t)session->n_rounds * session->n_items;
+    struct footing *footing = calloc(2 * n + 1, sizeof *footing);
+    if (footing == NULL)
+        return;
+    for (size_t i = 0; i < n; i++)
+        memcpy(&footing[2 * i], session->sample[i].footing, sizeof session->sample[i].footing);
+    footing_learn(&session->place->best, footing, 2 * n);
+    free(footing);
+    for (size_t i = 0; i < n; i++)
+        for (int when = 0; when < 2; when++) {
+            struct sample *sample = &session->sample[i];
+            if (sample->rejection == ACCEPTED)
+                sample->rejection = sample_judge(&sample->footing[when], &session->place->best);
+        }
+}
+
+/* Of the reference, apart from the core's clock. */
+static double reference_steps(const struct session *session, uint32_t round)
+{
+    const struct sample *sample = &session->sample[(size_t)round * session->n_items];
+    return sample->calm_ns / fmax(sample->footing[1].clock_ns, 1);
+}
+
+/* What the reference takes when nobody presses it: the least that the node has shown or the lower
+ * tenth of these rounds; then every round beside it. */
+static void reject_by_pressure(struct session *session)
+{
+    double steps[PROBE_MAX_ROUNDS];
+    uint32_t n = 0;
+    if (session->place->reference[0] == '\0')
+        return;
+    for (uint32_t r = 0; r < session->n_rounds; r++)
+        if (session->sample[(size_t)r * session->n_items].rejection == ACCEPTED)
+            steps[n++] = reference_steps(session, r);
+    if (n >= FOOTING_LEARN_MIN) {
+        stats_sort(steps, n);
+        double tenth = stats_quantile(steps, n, 0.1);
+        if (session->least_steps <= 0 || tenth < session->least_steps)
+            session->least_steps = tenth;
+    }
+    for (uint32_t r = 0; r < session->n_rounds && session->least_steps > 0; r++) {
+        struct sample *sample = &session->sample[(size_t)r * session->n_items];
+        if (sample->rejection == ACCEPTED &&
+            reference_steps(session, r) > session->least_steps * MAX_PRESSURE)
+            sample->rejection = PRESSED;
+    }
+}
+
+/* What is known only beside other samples. */
+static void reject_by_others(struct session *session)
 {
     for (size_t item = 0; item < session->n_items; item++)
         reject_item_by_clock(session, item);
+    reject_by_footing(session);
+    reject_by_pressure(session);
 }
 
-static void count_rejection(struct probe_rejects *rejects, enum rejection rejection)
+/* Rounds that neighbours spoilt are made again. */
+static uint32_t count_spoilt(const struct session *session)
 {
-    rejects->migrated += rejection == MIGRATED;
-    rejects->stolen += rejection == STOLEN;
-    rejects->switched += rejection == SWITCHED;
-    rejects->clock += rejection == CLOCK;
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < session->n_rounds; r++) {
+        bool spoilt = false;
+        for (size_t i = 0; i < session->n_items; i++)
+            spoilt =
+                spoilt || session->sample[(size_t)r * session->n_items + i].rejection >= SHARED;
+        n += spoilt;
+    }
+    return n;
 }
 
 /* On a machine that was not quiet only a sample of another core is worthless. */
 static bool counts(const struct session *session, const struct sample *sample)
 {
-    return sample->rejection == ACCEPTED || (session->noisy && sample->rejection != MIGRATED);
+    return sample->rejection == ACCEPTED || (session->pressed && sample->rejection == PRESSED) ||
+           (session->noisy && sample->rejection != MIGRATED);
 }
 
 /* Rounds in which both the item and the reference count. */
@@ -121,11 +219,11 @@ static void collect(const struct session *session, size_t item, struct probe_res
     result->noisy = session->noisy;
     for (uint32_t r = 0; r < session->n_rounds; r++) {
         const struct sample *row = &session->sample[(size_t)r * session->n_items];
-        count_rejection(&result->rejected, row[item].rejection);
+        result->rejected[row[item].rejection]++;
         if (!counts(session, &row[item]) || !counts(session, &row[0]))
             continue;
         result->sample_ns[result->n_accepted] = row[item].ns;
-        result->ratio[result->n_accepted] = row[item].ns / row[0].ns;
+        result->ratio[result->n_accepted] = row[item].calm_ns / row[0].calm_ns;
         result->n_accepted++;
     }
 }
@@ -170,20 +268,22 @@ static bool precise_enough(const struct session *session, struct probe_result *r
 
 static int run_rounds(struct session *session, struct probe_result *results, struct err *err)
 {
-    while (session->n_rounds < session->plan->rounds_max) {
+    for (uint32_t n_spoilt = 0; session->n_rounds < session->n_rounds_most &&
+                                session->n_rounds - n_spoilt < session->plan->rounds_max;) {
         struct sample *row = &session->sample[(size_t)session->n_rounds * session->n_items];
         if (run_round(session, row, err) != 0)
             return -1;
         session->n_rounds++;
         if (session->n_rounds < session->plan->rounds_min)
             continue;
-        reject_by_clock(session);
+        reject_by_others(session);
+        n_spoilt = count_spoilt(session);
         /* A look at every round would bias the interval; every fourth costs little. */
         bool look = (session->n_rounds - session->plan->rounds_min) % 4 == 0;
         if ((look && precise_enough(session, results)) || out_of_time(session))
             break;
     }
-    reject_by_clock(session);
+    reject_by_others(session);
     return 0;
 }
 
@@ -193,20 +293,38 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
 {
     for (size_t i = 0; i < session->n_items; i++) {
         struct probe_result *result = &results[i];
+        const uint32_t *rejected = result->rejected;
         collect(session, i, result);
         summarize(result);
         result->n_warmup = n_warmup;
         if (result->n_accepted >= MIN_ACCEPTED &&
-            result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds)
+            (result->n_accepted >= session->plan->rounds_min ||
+             result->n_accepted * MIN_ACCEPTED_SHARE >= session->n_rounds))
             continue;
         err_set(err, ERR_RESOURCE,
                 "too noisy to measure: of %u rounds %u count (item %zu: %u migrated, %u stolen, "
-                "%u switched out, %u off the clock); quieten the machine",
-                session->n_rounds, result->n_accepted, i, result->rejected.migrated,
-                result->rejected.stolen, result->rejected.switched, result->rejected.clock);
+                "%u switched out, %u off the clock, %u on shared and %u on distant cores, %u with "
+                "pressed caches); quieten the machine",
+                session->n_rounds, result->n_accepted, i, rejected[MIGRATED], rejected[STOLEN],
+                rejected[SWITCHED], rejected[CLOCK], rejected[SHARED], rejected[APART],
+                rejected[PRESSED]);
         return -1;
     }
     return 0;
+}
+
+/* What pressed the reference pressed an item between not at all and alike: the interval takes in
+ * both. */
+static void admit_pressure(const struct session *session, struct probe_result *results)
+{
+    double steps[PROBE_MAX_ROUNDS];
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < session->n_rounds; r++)
+        if (counts(session, &session->sample[(size_t)r * session->n_items]))
+            steps[n++] = reference_steps(session, r);
+    double share = stats_median(steps, n) / session->least_steps;
+    for (size_t i = 1; i < session->n_items && share > 1; i++)
+        results[i].ratio_hi *= share;
 }
 
 /* Warm-up, rounds, summary; the samples are forgotten. */
@@ -214,11 +332,16 @@ static int attempt(struct session *session, struct probe_result *results, struct
 {
     uint32_t n_warmup = 0;
     session->n_rounds = 0;
-    session->noisy = false;
+    session->pressed = session->noisy = false;
     if (warm_up(session, &n_warmup, err) != 0 || run_rounds(session, results, err) != 0)
         return -1;
     if (finish(session, n_warmup, results, NULL) == 0)
         return 0;
+    session->pressed = true;
+    if (session->least_steps > 0 && finish(session, n_warmup, results, NULL) == 0) {
+        admit_pressure(session, results);
+        return 0;
+    }
     session->noisy = true;
     return finish(session, n_warmup, results, err);
 }
@@ -238,6 +361,13 @@ static double excess(const struct session *session, const struct probe_result *r
 static bool is_vague(const struct session *session, const struct probe_result *results)
 {
     return session->noisy || excess(session, results) > VAGUE;
+}
+
+/* Who has waited in vain would do so again. */
+static bool has_waited_in_vain(const struct session *session)
+{
+    return session->noisy && session->waited_ns > 0 &&
+           (double)session->waited_ns >= 0.9 * wait_budget_ns(session);
 }
 
 /* A vague result is measured once more, and the better of the two kept. */
@@ -263,7 +393,8 @@ static int attempt_again(struct session *session, struct probe_result *results, 
 }
 
 int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *wanted,
-              int cpu, struct rng *rng, struct probe_result *results, struct err *err)
+              struct sample_place *place, struct rng *rng, struct probe_result *results,
+              struct err *err)
 {
     assert(n_items >= 1 && n_items <= PROBE_MAX_ITEMS);
     assert(wanted->rounds_min >= 1 && wanted->rounds_max <= PROBE_MAX_ROUNDS);
@@ -271,19 +402,25 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
     if (plan.rounds_max < MIN_ACCEPTED)
         plan.rounds_max = MIN_ACCEPTED;
     struct session session = {
-        .items = items, .n_items = n_items, .plan = &plan, .cpu = cpu, .rng = rng};
+        .items = items, .n_items = n_items, .plan = &plan, .place = place, .rng = rng};
     if (plan.max_seconds > 0)
         session.end_ns = clock_now_ns() + (int64_t)(plan.max_seconds * 1e9);
-    session.sample = calloc((size_t)plan.rounds_max * n_items, sizeof *session.sample);
+    session.n_rounds_most = plan.rounds_max * MAX_AGAIN;
+    if (session.n_rounds_most > PROBE_MAX_ROUNDS)
+        session.n_rounds_most = PROBE_MAX_ROUNDS;
+    session.least_steps = place->reference[0] != '\0' ? footing_recall_least(place->reference) : 0;
+    session.sample = calloc((size_t)session.n_rounds_most * n_items, sizeof *session.sample);
     if (session.sample == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;
     }
     int status = attempt(&session, results, err);
-    if (status == 0 && is_vague(&session, results))
+    if (status == 0 && is_vague(&session, results) && !has_waited_in_vain(&session))
         status = attempt_again(&session, results, err);
     for (size_t i = 0; status == 0 && i < n_items; i++)
         results[i].noisy = is_vague(&session, results);
+    if (place->reference[0] != '\0')
+        footing_keep_least(place->reference, session.least_steps);
     free(session.sample);
     return status;
 }

@@ -1,15 +1,19 @@
 /* probe.h - measuring how long something takes, so that the answer can be believed (methods.md C3).
  *
  * One probe times several items against the first one, the reference: rounds in which every item
- * runs once in shuffled order, after a warm-up until medians are stationary.  The value of an item
- * in a round is the ratio of its time to the reference's time of the same round, so that slow drift
- * of the machine cancels.  A sample is rejected, and counted by cause, when the thread migrated,
- * was switched out involuntarily more than allowed, the hypervisor stole time, or a fixed spin loop
- * run beside it was off (clock).  A round counts only where reference and item are both accepted.
+ * runs once in shuffled order, after a warm-up until times are stationary.  The value of an item in
+ * a round is the ratio of its calm time (sample.h) to the reference's of the same round, so that
+ * slow drift of the machine cancels.  A sample is rejected, and counted by cause, when the thread
+ * migrated, was switched out involuntarily more than allowed, the hypervisor stole time, fixed work
+ * beside it was off (clock), or the team's cores were not what they can be (shared, apart:
+ * footing.h).  Between rounds the probe waits for such times to pass, as long as its patience
+ * lasts.  A round counts only where reference and item are both accepted.
+ *
  * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
  * survive even there, the machine was not quiet: all samples that stayed on their core then count.
  * Such a result, and one whose interval is still 5 times as wide as wanted, is measured once more
- * and the better one kept; if that one is no better, it says that it is noisy. */
+ * and the better one kept; if that one is no better, it says that it is noisy.
+ */
 #ifndef KERF_PROBE_H
 #define KERF_PROBE_H
 
@@ -27,18 +31,21 @@ struct rng;
 struct probe_plan {
     uint32_t warmup_max;             /* rounds; stops earlier when stationary */
     uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS; 6 are made at least: fewer ratios have
-                                      * no interval */
+                                      * no interval.  Those that neighbours spoil are made again, as
+                                      * many once more at most. */
     double ci;          /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
     double max_seconds; /* of the whole probe, 0 = no limit */
+    double patience;    /* waits at most so many times as long as it measures, and 10 s; 0 = never */
 };
 
-struct probe_rejects {
-    uint32_t migrated, stolen, switched, clock;
-};
+/* The plan of a study that says nothing else, and of `kerf probe`. */
+#define PROBE_PLAN_DEFAULT                                                                         \
+    ((struct probe_plan){                                                                          \
+        .warmup_max = 10, .rounds_min = 30, .rounds_max = 120, .ci = 0.01, .patience = 4})
 
 struct probe_result {
     uint32_t n_accepted, n_warmup;
-    struct probe_rejects rejected;
+    uint32_t rejected[N_REJECTIONS]; /* by cause; [ACCEPTED] is not used */
     bool noisy; /* disturbed samples had to be counted in, or the interval stayed wide */
     double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
@@ -47,10 +54,10 @@ struct probe_result {
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
 };
 
-/* Items[0] is the reference.  `cpu` is where the calling thread is bound (for migration checks).
- * 0, or -1 when an item fails or almost no sample stayed on its core (ERR_RESOURCE, with the
+/* Items[0] is the reference.  place->best gets better where the samples show better.  0, or -1 when an item fails or almost no sample stayed on its core (ERR_RESOURCE, with the
  * counts by cause). */
 int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
-              int cpu, struct rng *rng, struct probe_result *results, struct err *err);
+              struct sample_place *place, struct rng *rng, struct probe_result *results,
+              struct err *err);
 
 #endif

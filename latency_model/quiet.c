@@ -31,13 +31,18 @@ static int open_lock(const char *dir, const char *name, struct err *err)
     return fd;
 }
 
-struct quiet *quiet_open(struct err *err)
+const char *quiet_folder(void)
 {
     const char *named = getenv("KERF_QUIET_DIR"), *session = getenv("XDG_RUNTIME_DIR");
     /* A folder that was asked for is used or refused, never quietly replaced. */
-    const char *dir = named != NULL && named[0] != '\0'         ? named
-                      : session != NULL && file_exists(session) ? session
-                                                                : "/tmp";
+    return named != NULL && named[0] != '\0'         ? named
+           : session != NULL && file_exists(session) ? session
+                                                     : "/tmp";
+}
+
+struct quiet *quiet_open(struct err *err)
+{
+    const char *dir = quiet_folder();
     struct quiet *quiet = malloc(sizeof *quiet);
     if (quiet == NULL) {
         err_set(err, ERR_MEMORY, "quiet: out of memory");

@@ -9,7 +9,8 @@
 struct err;
 struct quiet;
 
-/* The file lives in $XDG_RUNTIME_DIR or /tmp, one per user and node (or KERF_QUIET_DIR). */
+/* Files of one user and node live in $XDG_RUNTIME_DIR or /tmp (or KERF_QUIET_DIR). */
+const char *quiet_folder(void);
 struct quiet *quiet_open(struct err *err);
 void quiet_close(struct quiet *quiet); /* NULL is fine; releases */
 

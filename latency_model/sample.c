@@ -1,9 +1,12 @@
 #include "latency_model/sample.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
+#include "space/base/stats.h"
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -45,36 +48,56 @@ static void witness_read(struct witness *witness)
     witness->stolen = read_stolen();
 }
 
-/* A fixed amount of dependent arithmetic, about 20 us: its time tells the core's clock where no
- * frequency can be read. */
-static double spin_ns(void)
+const char *rejection_name(enum rejection rejection)
 {
-    int64_t start = clock_now_ns();
-    uint64_t x = 88172645463325252ull;
-    for (int i = 0; i < 12000; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        __asm__ volatile("" : "+r"(x));
-    }
-    return (double)(clock_now_ns() - start);
+    static const char *const names[N_REJECTIONS] = {"accepted", "migrated", "stolen", "switched",
+                                                    "clock",    "shared",   "apart",  "pressed"};
+
+    return names[rejection];
 }
 
-int sample_take(const struct probe_item *item, int cpu, struct sample *sample, struct err *err)
+enum rejection sample_judge(const struct footing *footing, const struct footing_best *best)
+{
+    enum footing_fault fault = footing_judge(footing, best);
+
+    return fault == FOOTING_SHARED ? SHARED : fault == FOOTING_APART ? APART : ACCEPTED;
+}
+
+static void summarize_units(const struct probe_item *item, struct sample *sample)
+{
+    size_t n = (size_t)item->n_units;
+    double *sorted = malloc((n + 1) * sizeof *sorted);
+
+    if (sorted == NULL)
+        return;
+    memcpy(sorted, item->unit_ns, n * sizeof *sorted);
+    stats_sort(sorted, n);
+    sample->ns = stats_quantile(sorted, n, 0.5);
+    sample->calm_ns = stats_quantile(sorted, n, 0.1);
+    free(sorted);
+}
+
+int sample_take(const struct probe_item *item, const struct sample_place *place,
+                struct sample *sample, struct err *err)
 {
     struct witness before, after;
     if (item->prepare != NULL && item->prepare(item->arg, err) != 0)
         return -1;
+    footing_take(place->team, &sample->footing[0]);
     witness_read(&before);
     int64_t start = clock_now_ns();
     if (item->run(item->arg, err) != 0)
         return -1;
     int64_t end = clock_now_ns();
     witness_read(&after);
-    sample->ns = (double)(end - start) / item->n_units;
-    sample->spin_ns = spin_ns();
-    sample->rejection = ACCEPTED;
-    if (before.cpu != cpu || after.cpu != cpu)
+    footing_take(place->team, &sample->footing[1]);
+    sample->ns = sample->calm_ns = (double)(end - start) / item->n_units;
+    if (item->unit_ns != NULL)
+        summarize_units(item, sample);
+    sample->rejection = sample_judge(&sample->footing[0], &place->best);
+    if (sample->rejection == ACCEPTED)
+        sample->rejection = sample_judge(&sample->footing[1], &place->best);
+    if (before.cpu != place->cpu || after.cpu != place->cpu)
         sample->rejection = MIGRATED;
     else if (before.stolen >= 0 && after.stolen > before.stolen)
         sample->rejection = STOLEN;

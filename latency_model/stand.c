@@ -6,6 +6,7 @@
 #include "space/base/units.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ int stand_open(struct stand *stand, uint32_t n_threads, struct err *err)
                              &stand->device);
         stand->team = team_create(stand->n_threads, machine_place_member, &place, err);
         stand->quiet = stand->team != NULL ? quiet_open(err) : NULL;
+        stand->place = (struct sample_place){.cpu = stand->cpu[0], .team = stand->team};
     }
     if (stand->quiet != NULL)
         return 0;
@@ -72,6 +74,19 @@ static int check_memory(const struct stand *stand, const struct forward *a, cons
     return -1;
 }
 
+void stand_name_reference(const struct machine *machine, const struct device_class *device,
+                          const struct model *reference, const struct model *candidate,
+                          const struct workload *workload, struct sample_place *place)
+{
+    uint64_t bytes[2] = {model_weight_bytes(reference), model_weight_bytes(candidate)};
+    char name[32];
+
+    place->reference[0] = '\0';
+    if (bytes[0] + bytes[1] <= machine_last_cache(machine))
+        snprintf(place->reference, sizeof place->reference, "%s/%s/%llu-bytes", device->name,
+                 workload_format(workload, name), (unsigned long long)bytes[0]);
+}
+
 int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
                 const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
                 struct err *err)
@@ -84,10 +99,15 @@ int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct
     if (candidate != NULL && check_memory(stand, reference, candidate, workload, err) == 0 &&
         quiet_probe_begin(stand->quiet, err) == 0) {
         uint32_t n_vocab = pair->reference->geometry.n_vocab;
-        struct workload_run run[2] = {{reference, pair->tokens, *workload, n_vocab},
-                                      {candidate, pair->tokens, *workload, n_vocab}};
+        struct workload_run run[2] = {
+            workload_run_make(reference, pair->tokens, workload, n_vocab),
+            workload_run_make(candidate, pair->tokens, workload, n_vocab)};
         struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
-        status = probe_run(items, 2, plan, stand->cpu[0], rng, results, err);
+        footing_recall(stand->device.name, &stand->place.best);
+        stand_name_reference(stand->machine, &stand->device, pair->reference, pair->candidate,
+                             workload, &stand->place);
+        status = probe_run(items, 2, plan, &stand->place, rng, results, err);
+        footing_keep(stand->device.name, &stand->place.best);
         quiet_probe_end(stand->quiet);
     }
     forward_destroy(candidate);
@@ -123,8 +143,8 @@ int stand_energy(struct stand *stand, const struct stand_pair *pair,
     int status = -1;
 
     if (forward != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
-        struct workload_run run = {forward, pair->tokens, *workload,
-                                   pair->candidate->geometry.n_vocab};
+        struct workload_run run = workload_run_make(forward, pair->tokens, workload,
+                                                    pair->candidate->geometry.n_vocab);
         struct probe_item item = workload_run_item(&run);
         status = run_a_while(&item, &energy, joules, err);
         *joules /= workload->batch; /* users share the energy of a pass, not its time */

@@ -21,6 +21,7 @@ struct stand {
     struct team *team;
     struct quiet *quiet;
     struct device_class device;
+    struct sample_place place; /* of cpu[0] and the team */
 };
 
 /* n_threads 0: all cores.  ERR_RESOURCE when there are not so many. */
@@ -32,6 +33,11 @@ struct stand_pair {
     const struct model *reference, *candidate;
     const int32_t *tokens;
 };
+/* Names the reference of the pair in `place`, if both models fit the last cache of the machine
+ * together (sample.h). */
+void stand_name_reference(const struct machine *machine, const struct device_class *device,
+                          const struct model *reference, const struct model *candidate,
+                          const struct workload *workload, struct sample_place *place);
 /* Time both, alone on the node: results[0] is the reference, results[1] the candidate, whose ratios
  * are to it.  Errors of forward_create and probe_run, and ERR_MEMORY for more than the machine
  * has. */

@@ -77,12 +77,13 @@ static int open_service(struct service *s, const struct stopwatch_job *job, stru
         (s->parent = parent_open(job->model, err)) == NULL ||
         (s->model = model_of_parent(s->parent, err)) == NULL || make_tokens(s, n_tokens, err) != 0)
         return -1;
+    footing_recall(s->stand.device.name, &s->stand.place.best);
     s->forward = forward_create(s->model, s->stand.kernels, s->stand.team, &options, err);
     if (s->forward == NULL)
         return -1;
     for (size_t w = 0; w < job->n_workloads; w++) {
-        s->run[w] = (struct workload_run){s->forward, s->tokens, job->workload[w],
-                                          s->model->geometry.n_vocab};
+        s->run[w] = workload_run_make(s->forward, s->tokens, &job->workload[w],
+                                      s->model->geometry.n_vocab);
         s->item[w] = workload_run_item(&s->run[w]);
     }
     return 0;
@@ -108,9 +109,10 @@ static int serve(struct service *s, size_t n_workloads, struct err *err)
             return -1;
         }
         struct slowed slowed = {&s->item[index], s->slowdown};
-        struct probe_item item = {prepare_slowed, run_slowed, &slowed, s->item[index].n_units};
+        struct probe_item item = {prepare_slowed, run_slowed, &slowed, s->item[index].n_units,
+                                  s->slowdown > 0 ? NULL : s->item[index].unit_ns};
         struct sample sample;
-        if (sample_take(&item, s->stand.cpu[0], &sample, err) != 0)
+        if (sample_take(&item, &s->stand.place, &sample, err) != 0)
             return -1;
         printf("%.17g %d\n", sample.ns, (int)sample.rejection);
         fflush(stdout);

@@ -1,4 +1,5 @@
 #include "latency_model/workload_run.h"
+#include "space/base/clock.h"
 #include "space/base/err.h"
 #include <stddef.h>
 #include <stdlib.h>
@@ -19,13 +20,16 @@ void workload_run_room(const struct workload *workload, struct forward_options *
     options->n_sequences = larger(options->n_sequences, workload->batch);
 }
 
-/* Fill the contexts, untimed. */
+/* Fill caches and contexts, untimed. */
 static int prepare(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
     uint32_t left = run->workload.context, batch = run->workload.batch;
     const uint32_t most = larger(FILL_COLUMNS / batch, 1);
     const int32_t *tokens = run->tokens;
+    forward_begin(run->forward, batch);
+    if (forward_tokens(run->forward, tokens, 1, LOGITS_LAST, err) != 0)
+        return -1;
     forward_begin(run->forward, batch);
     while (left > 0) {
         uint32_t n = left < most ? left : most;
@@ -80,10 +84,22 @@ static int run_decode(void *arg, struct err *err)
         return -1;
     }
     memcpy(tokens, first_tokens(run), run->workload.batch * sizeof *tokens);
-    for (uint32_t i = 0; i < run->workload.n_tokens && status == 0; i++)
+    int64_t start = clock_now_ns();
+    for (uint32_t i = 0; i < run->workload.n_tokens && status == 0; i++) {
         status = step(run, tokens, err);
+        int64_t end = clock_now_ns();
+        run->token_ns[i % WORKLOAD_RUN_TOKENS] = (double)(end - start);
+        start = end;
+    }
     free(tokens);
     return status;
+}
+
+struct workload_run workload_run_make(struct forward *forward, const int32_t *tokens,
+                                      const struct workload *workload, uint32_t n_vocab)
+{
+    return (struct workload_run){
+        .forward = forward, .tokens = tokens, .workload = *workload, .n_vocab = n_vocab};
 }
 
 struct probe_item workload_run_item(struct workload_run *run)
@@ -94,5 +110,7 @@ struct probe_item workload_run_item(struct workload_run *run)
         .run = decode ? run_decode : run_prefill,
         .arg = run,
         .n_units = decode ? run->workload.n_tokens : 1,
+        .unit_ns =
+            decode && run->workload.n_tokens <= WORKLOAD_RUN_TOKENS ? run->token_ns : NULL,
     };
 }

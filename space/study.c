@@ -60,8 +60,8 @@ static void set_defaults(struct study *study)
     study->final_tokens = 64 * 1024;
     study->prefill = (struct workload){WORKLOAD_PREFILL, 512, 0, 1};
     study->decode = (struct workload){WORKLOAD_DECODE, 128, 0, 1};
-    study->rounds_min = 11;
-    study->rounds_max = 60;
+    study->rounds_min = 30;
+    study->rounds_max = 120;
     study->ci = 0.01;
     study->seed = 1;
     study->population = 64;
