@@ -234,8 +234,8 @@ static void bench(struct stand *stand, const struct geometry *g, enum format for
         tokens[i] = (int32_t)rng_below(&rng, g->n_vocab);
     memset(series, 0, sizeof series);
     struct reading reading = {.model = model, .kernels = stand->kernels};
-    struct workload_run run[2] = {{forward, tokens, workloads[0], g->n_vocab},
-                                  {forward, tokens, workloads[1], g->n_vocab}};
+    struct workload_run run[2] = {workload_run_make(forward, tokens, &workloads[0], g->n_vocab),
+                                  workload_run_make(forward, tokens, &workloads[1], g->n_vocab)};
     struct probe_item item[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
     for (size_t round = 0; round <= n_rounds; round++) {
         struct series warm[N_SERIES] = {0};
