@@ -21,13 +21,13 @@
 #define STEPS_INDEPENDENT 10000
 #define BARRIERS          32
 
-/* Alone, width varies by 1 % and meet by 20 %; a busy neighbour on the same core adds 10 to 130 % to
- * the first, a far core 200 % to the second. */
+/* Alone, width varies by 1 % and meet by 20 %; a busy neighbour on the same core adds 10 to 130 %
+ * to the first, a far core 200 % to the second. */
 #define MAX_WIDTH 1.06
 #define MAX_MEET  1.8
 
 #define FILE_ROOM 4096
-#define NEWS 0.99 /* what is better by less is not written down */
+#define NEWS      0.99 /* what is better by less is not written down */
 
 #define MAX_MEMBERS 256 /* those beyond are not looked at */
 

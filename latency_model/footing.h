@@ -41,8 +41,8 @@ enum footing_fault {
 enum footing_fault footing_judge(const struct footing *footing, const struct footing_best *best);
 
 #define FOOTING_LEARN_MIN 20
-/* Take the lower tenth of `n` footings where it is better than `best`; fewer than FOOTING_LEARN_MIN teach
- * nothing. */
+/* Take the lower tenth of `n` footings where it is better than `best`; fewer than FOOTING_LEARN_MIN
+ * teach nothing. */
 void footing_learn(struct footing_best *best, const struct footing *footings, size_t n);
 
 /* What this node has shown with so many members on such a device (names of device_class); nothing

@@ -35,7 +35,7 @@ struct probe_plan {
                                       * many once more at most. */
     double ci;          /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
     double max_seconds; /* of the whole probe, 0 = no limit */
-    double patience;    /* waits at most so many times as long as it measures, and 10 s; 0 = never */
+    double patience; /* waits at most so many times as long as it measures, and 10 s; 0 = never */
 };
 
 /* The plan of a study that says nothing else, and of `kerf probe`. */
@@ -54,8 +54,8 @@ struct probe_result {
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
 };
 
-/* Items[0] is the reference.  place->best gets better where the samples show better.  0, or -1 when an item fails or almost no sample stayed on its core (ERR_RESOURCE, with the
- * counts by cause). */
+/* Items[0] is the reference.  place->best gets better where the samples show better.  0, or -1 when
+ * an item fails or almost no sample stayed on its core (ERR_RESOURCE, with the counts by cause). */
 int probe_run(const struct probe_item *items, size_t n_items, const struct probe_plan *plan,
               struct sample_place *place, struct rng *rng, struct probe_result *results,
               struct err *err);

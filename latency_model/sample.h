@@ -13,7 +13,7 @@ struct probe_item {
     int (*prepare)(void *arg, struct err *err);
     int (*run)(void *arg, struct err *err);
     void *arg;
-    double n_units; /* tokens of a decode run, 1 for a prefill */
+    double n_units;        /* tokens of a decode run, 1 for a prefill */
     const double *unit_ns; /* where `run` leaves the time of each of its units; NULL: nowhere */
 };
 

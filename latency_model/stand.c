@@ -143,8 +143,8 @@ int stand_energy(struct stand *stand, const struct stand_pair *pair,
     int status = -1;
 
     if (forward != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
-        struct workload_run run = workload_run_make(forward, pair->tokens, workload,
-                                                    pair->candidate->geometry.n_vocab);
+        struct workload_run run =
+            workload_run_make(forward, pair->tokens, workload, pair->candidate->geometry.n_vocab);
         struct probe_item item = workload_run_item(&run);
         status = run_a_while(&item, &energy, joules, err);
         *joules /= workload->batch; /* users share the energy of a pass, not its time */

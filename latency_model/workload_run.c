@@ -110,7 +110,6 @@ struct probe_item workload_run_item(struct workload_run *run)
         .run = decode ? run_decode : run_prefill,
         .arg = run,
         .n_units = decode ? run->workload.n_tokens : 1,
-        .unit_ns =
-            decode && run->workload.n_tokens <= WORKLOAD_RUN_TOKENS ? run->token_ns : NULL,
+        .unit_ns = decode && run->workload.n_tokens <= WORKLOAD_RUN_TOKENS ? run->token_ns : NULL,
     };
 }
