@@ -39,6 +39,7 @@ struct measuring {
     struct stand stand;
     struct op_table *ops;
     struct latency_pool pool;
+    size_t n_drawn; /* the first of the pool; the others are of the front and judge only */
     struct predictor_point *point[2]; /* [pool.n] terms */
     size_t *chosen;                   /* n_fit for the fit, then n_held_out */
     size_t n_fit, n_held_out;
@@ -200,11 +201,14 @@ static int open_study(struct measuring *m, struct err *err)
     return file_make_dirs(study_path(&m->study, "tables", path), err);
 }
 
+static bool is_study(const struct question *q)
+{
+    return q->model == NULL && q->geometry == NULL;
+}
+
 static int open_all(struct measuring *m, const struct options *options, struct err *err)
 {
-    bool is_study = m->asked.model == NULL && m->asked.geometry == NULL;
-
-    if ((is_study ? open_study(m, err) : open_shape(m, options, err)) != 0)
+    if ((is_study(&m->asked) ? open_study(m, err) : open_shape(m, options, err)) != 0)
         return -1;
     m->space = malloc(sizeof *m->space);
     if (m->space == NULL) {
@@ -259,20 +263,45 @@ static int make_points(struct measuring *m, struct err *err)
     return 0;
 }
 
-/* Those that judge are drawn at random from what is left. */
-static void draw_held_out(struct measuring *m)
+/* Where the study has been searched, the members of its front judge. */
+static int add_front(struct measuring *m, struct err *err)
 {
-    struct rng rng = rng_make(m->asked.seed, RNG_STREAM);
-    size_t n = m->pool.n - m->n_fit, *rest = m->chosen + m->n_fit, n_rest = 0;
+    struct reading reading;
+    int status = 0;
 
-    for (size_t i = 0; i < m->pool.n; i++) {
+    m->n_drawn = m->pool.n;
+    if (!is_study(&m->asked) || reading_open(&reading, m->asked.dir, NULL) != 0)
+        return 0;
+    for (size_t i = 0; i < reading.front.n && status == 0; i++)
+        status = latency_pool_add(&m->pool, &reading.front.member[i].genome, err);
+    reading_close(&reading);
+    return status;
+}
+
+/* Indexes first..last - 1 of the pool that are not for the fit, shuffled, at `rest`; how many. */
+static size_t draw(const struct measuring *m, size_t first, size_t last, struct rng *rng,
+                   size_t *rest)
+{
+    size_t n = 0;
+
+    for (size_t i = first; i < last; i++) {
         bool taken = false;
         for (size_t k = 0; k < m->n_fit && !taken; k++)
             taken = m->chosen[k] == i;
         if (!taken)
-            rest[n_rest++] = i;
+            rest[n++] = i;
     }
-    rng_shuffle(&rng, rest, n, sizeof *rest);
+    rng_shuffle(rng, rest, n, sizeof *rest);
+    return n;
+}
+
+/* Those that judge: of the front, then any that are left. */
+static void draw_held_out(struct measuring *m)
+{
+    struct rng rng = rng_make(m->asked.seed, RNG_STREAM);
+    size_t n = draw(m, m->n_drawn, m->pool.n, &rng, m->chosen + m->n_fit);
+
+    n += draw(m, 0, m->n_drawn, &rng, m->chosen + m->n_fit + n);
     m->n_held_out = m->asked.n_held_out < n ? m->asked.n_held_out : n;
 }
 
@@ -290,7 +319,7 @@ static int choose(struct measuring *m, struct err *err)
     }
     for (size_t i = 0; i < n_given; i++)
         m->chosen[i] = i;
-    if (predictor_choose(points, m->pool.n, n_given, m->asked.n_points, m->chosen, &m->n_fit,
+    if (predictor_choose(points, m->n_drawn, n_given, m->asked.n_points, m->chosen, &m->n_fit,
                          err) != 0)
         return -1;
     draw_held_out(m);
@@ -364,8 +393,8 @@ static int run_study(struct measuring *m, struct err *err)
     if (m->ops == NULL ||
         latency_pool_make(&m->pool, &m->study, m->space, m->ops, POOL_SIZE, m->asked.seed, err) !=
             0 ||
-        make_points(m, err) != 0 || choose(m, err) != 0 || measure(m, err) != 0 ||
-        fit(m, err) != 0 || save(m, err) != 0)
+        add_front(m, err) != 0 || make_points(m, err) != 0 || choose(m, err) != 0 ||
+        measure(m, err) != 0 || fit(m, err) != 0 || save(m, err) != 0)
         return -1;
     m->total_s = (double)(clock_now_ns() - start) * 1e-9;
     return 0;

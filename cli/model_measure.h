@@ -1,6 +1,7 @@
 /* model_measure.h - kerf model measure: a latency study without a search.  Of a study, a GGUF or a
  * geometry alone it times the operations of the space, then candidates that look like a front's, with
- * stand-ins for their weights, and fits the latency model to most of them; the others judge it. */
+ * stand-ins for their weights, and fits the latency model to most of them; the others judge it, among
+ * them the front where the study has been searched. */
 #ifndef KERF_MODEL_MEASURE_H
 #define KERF_MODEL_MEASURE_H
 

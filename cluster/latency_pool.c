@@ -181,6 +181,18 @@ int latency_pool_make(struct latency_pool *pool, const struct study *study,
     return status;
 }
 
+int latency_pool_add(struct latency_pool *pool, const struct genome *genome, struct err *err)
+{
+    if (has(pool, genome))
+        return 0;
+    struct genome *more = realloc(pool->genome, (pool->n + 1) * sizeof *more);
+    if (more == NULL)
+        return out_of_memory(err);
+    pool->genome = more;
+    pool->genome[pool->n++] = *genome;
+    return 0;
+}
+
 void latency_pool_fini(struct latency_pool *pool)
 {
     free(pool->genome);

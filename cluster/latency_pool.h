@@ -27,6 +27,8 @@ struct latency_pool {
 int latency_pool_make(struct latency_pool *pool, const struct study *study,
                       const struct space *space, const struct op_table *ops, size_t n_wanted,
                       uint64_t seed, struct err *err);
+/* One more at the end, copied, where there is none like it yet.  ERR_MEMORY. */
+int latency_pool_add(struct latency_pool *pool, const struct genome *genome, struct err *err);
 void latency_pool_fini(struct latency_pool *pool); /* a zeroed struct is fine */
 
 #endif

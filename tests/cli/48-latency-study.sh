@@ -60,6 +60,10 @@ is "$(printf '%s\n' "$out" | json ttft_ms.held_out_stand_ins.n)" 4 "in JSON too"
 run "$KERF" model show -C "$study"
 like "$out" '^  Q8_0 ' "model show has its terms"
 
+run "$KERF" model measure -C "$study" $few -o json
+is "$status" 0 "of a study that was searched" || said
+is "$(printf '%s\n' "$out" | json tpot_ms.held_out.n)" 4 "members of its front judge"
+
 # --- what is refused ---
 
 none=$folder/none
