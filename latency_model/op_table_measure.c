@@ -271,10 +271,12 @@ static double time_matmul(struct measuring *m, const struct op *op, size_t n_rep
     return time_matrices(m, op, first, n_reps, n);
 }
 
-/* Matrices that fit the cores' own caches together, each once before the clock starts. */
+/* Matrices that fit the cores' own caches together, as far as there are so many, each once before
+ * the clock starts. */
 static double time_near(struct measuring *m, const struct op *op, size_t n_reps)
 {
-    size_t n = op_table_near_bytes(m->table) / matrix_bytes(op);
+    size_t most = m->table->working_set[op->format], near = op_table_near_bytes(m->table);
+    size_t n = (near < most ? near : most) / matrix_bytes(op);
     time_matrices(m, op, 0, n > 0 ? n : 1, n);
     return time_matrices(m, op, 0, n_reps, n);
 }
