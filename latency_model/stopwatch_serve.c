@@ -82,8 +82,8 @@ static int open_service(struct service *s, const struct stopwatch_job *job, stru
     if (s->forward == NULL)
         return -1;
     for (size_t w = 0; w < job->n_workloads; w++) {
-        s->run[w] = workload_run_make(s->forward, s->tokens, &job->workload[w],
-                                      s->model->geometry.n_vocab);
+        s->run[w] =
+            workload_run_make(s->forward, s->tokens, &job->workload[w], s->model->geometry.n_vocab);
         s->item[w] = workload_run_item(&s->run[w]);
     }
     return 0;
@@ -110,10 +110,13 @@ static int serve(struct service *s, size_t n_workloads, struct err *err)
         }
         struct slowed slowed = {&s->item[index], s->slowdown};
         struct probe_item item = {prepare_slowed, run_slowed, &slowed, s->item[index].n_units,
-                                  s->slowdown > 0 ? NULL : s->item[index].unit_ns};
+                                  s->item[index].unit_ns};
         struct sample sample;
         if (sample_take(&item, &s->stand.place, &sample, err) != 0)
             return -1;
+        /* Tokens were timed one by one, before the delay. */
+        if (item.unit_ns != NULL)
+            sample.ns *= 1 + s->slowdown;
         printf("%.17g %d\n", sample.ns, (int)sample.rejection);
         fflush(stdout);
     }
