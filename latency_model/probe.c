@@ -19,8 +19,9 @@
 #define MIN_ACCEPTED 6
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
-/* The reference may take so much longer than it can, where its caches are pressed by others. */
-#define MAX_PRESSURE 1.05
+/* The reference may take so much longer than the best of all probes before its caches count as
+ * pressed by others; left alone it varies by 9 %. */
+#define MAX_PRESSURE 1.10
 /* So many times the rounds that are wanted are made at most, where neighbours spoil them. */
 #define MAX_AGAIN 2
 /* Waiting for a disturbance to pass: at most so long in all, looking so often. */
@@ -357,10 +358,11 @@ static double excess(const struct session *session, const struct probe_result *r
     return widest;
 }
 
-/* A machine that changes its pace in mid-probe rejects no sample and still tells little. */
+/* A machine that changes its pace in mid-probe rejects no sample and still tells little.  An
+ * interval that admits pressure is wide and right. */
 static bool is_vague(const struct session *session, const struct probe_result *results)
 {
-    return session->noisy || excess(session, results) > VAGUE;
+    return session->noisy || (!session->pressed && excess(session, results) > VAGUE);
 }
 
 /* Who has waited in vain would do so again. */
