@@ -217,6 +217,7 @@ static int time_item(struct sweeping *s, size_t i, struct err *err)
     struct stopwatch_job job = {.program = baseline_program(&s->baseline, program),
                                 .model = baseline_model(&s->baseline, i, model),
                                 .n_threads = study->threads,
+                                .cpu = s->cpu,
                                 .workload = workload,
                                 .n_workloads = 2};
     struct abba abba = {.quiet = s->bench.quiet};

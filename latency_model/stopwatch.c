@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +48,18 @@ static int spawn(struct stopwatch *watch, const struct stopwatch_job *job, int a
     posix_spawn_file_actions_adddup2(&actions, answer, 1);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    /* It inherits where the caller is bound, which may be one core of a team. */
+    cpu_set_t before, wanted;
+    bool lend = job->cpu != NULL && sched_getaffinity(0, sizeof before, &before) == 0;
+    CPU_ZERO(&wanted);
+    for (uint32_t i = 0; lend && i < job->n_threads; i++)
+        CPU_SET((unsigned)job->cpu[i], &wanted);
+    if (lend)
+        sched_setaffinity(0, sizeof wanted, &wanted);
     int why =
         posix_spawn(&watch->pid, job->program, &actions, &attributes, (char *const *)argv, environ);
+    if (lend)
+        sched_setaffinity(0, sizeof before, &before);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return why;

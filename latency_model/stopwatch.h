@@ -26,6 +26,7 @@ struct stopwatch_job {
     const char *program; /* path of a kerf */
     const char *model;   /* path of a GGUF */
     uint32_t n_threads;
+    const int *cpu; /* [n_threads] that it may run on; NULL: wherever the caller may */
     const struct workload *workload;
     size_t n_workloads;
 };
