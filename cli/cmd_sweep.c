@@ -21,9 +21,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SELF        "/proc/self/exe"
-#define MAX_PROGRAM (256u << 20)
-#define PATH_ROOM   (STUDY_PATH_MAX + 48)
+#define SELF              "/proc/self/exe"
+#define MAX_PROGRAM       (256u << 20)
+#define ROUNDS_OF_PROCESS 10 /* when a suspect is measured afresh */
+#define PATH_ROOM         (STUDY_PATH_MAX + 48)
 
 static const struct option_row rows[] = {
     READING_ROWS,
@@ -170,15 +171,55 @@ static int compare_item(struct sweeping *s, size_t i, const char *draft, struct 
 
 /* --- times --- */
 
-/* Rounds until a look decides, or all of `n_rounds` where `look` is false. */
-static int time_point(struct sweeping *s, struct abba *abba, size_t workload, bool look,
+/* Two programs and what they time. */
+struct match {
+    struct abba abba;
+    struct stopwatch_job job; /* its program is the current one */
+    const char *baseline;
+};
+
+static void match_stop(struct match *match)
+{
+    stopwatch_stop(match->abba.current);
+    stopwatch_stop(match->abba.baseline);
+    match->abba.current = match->abba.baseline = NULL;
+}
+
+static int match_start(struct match *match, struct err *err)
+{
+    struct stopwatch_job job = match->job;
+    match_stop(match);
+    job.program = match->baseline;
+    match->abba.baseline = stopwatch_start(&job, err);
+    if (match->abba.baseline != NULL)
+        match->abba.current = stopwatch_start(&match->job, err);
+    return match->abba.current != NULL ? 0 : -1;
+}
+
+static int warm_up(struct match *match, size_t workload, struct err *err)
+{
+    double log_ratio, ns[2];
+    for (int round = 0; round < 2; round++)
+        if (abba_round(&match->abba, workload, &log_ratio, ns, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* Rounds until a look decides, or all of `n_rounds` where `look` is false.  These are of fresh
+ * processes again and again: where a process happens to lie in memory makes it faster or slower by
+ * a per cent or two for as long as it lives. */
+static int time_point(struct sweeping *s, struct match *match, size_t workload, bool look,
                       uint32_t n_rounds, struct sweep_point *point,
                       struct sweep_judgement *judgement, struct err *err)
 {
+    struct abba *abba = &match->abba;
     double log_ratio[SWEEP_ROUNDS_AGAIN], ns[2][SWEEP_ROUNDS_AGAIN];
     enum sweep_step step = SWEEP_MORE;
     for (uint32_t n = 0; n < n_rounds && step == SWEEP_MORE;) {
         double pair[2];
+        if (!look && n % ROUNDS_OF_PROCESS == 0 &&
+            (match_start(match, err) != 0 || warm_up(match, workload, err) != 0))
+            return -1;
         if (abba_round(abba, workload, &log_ratio[n], pair, err) != 0)
             return -1;
         ns[0][n] = pair[0];
@@ -193,19 +234,17 @@ static int time_point(struct sweeping *s, struct abba *abba, size_t workload, bo
     return 0;
 }
 
-static int time_workload(struct sweeping *s, struct abba *abba, size_t workload,
+static int time_workload(struct sweeping *s, struct match *match, size_t workload,
                          struct sweep_point *point, struct err *err)
 {
-    double log_ratio, ns[2];
-    abba->n_rejected = 0;
-    for (int warm_up = 0; warm_up < 2; warm_up++)
-        if (abba_round(abba, workload, &log_ratio, ns, err) != 0)
-            return -1;
-    int status = time_point(s, abba, workload, true, SWEEP_ROUNDS, point, &point->first, err);
+    match->abba.n_rejected = 0;
+    if (warm_up(match, workload, err) != 0)
+        return -1;
+    int status = time_point(s, match, workload, true, SWEEP_ROUNDS, point, &point->first, err);
     if (status == 0 && sweep_look(&point->first, s->min_effect) == SWEEP_SUSPECT)
         status =
-            time_point(s, abba, workload, false, SWEEP_ROUNDS_AGAIN, point, &point->again, err);
-    point->n_rejected = abba->n_rejected;
+            time_point(s, match, workload, false, SWEEP_ROUNDS_AGAIN, point, &point->again, err);
+    point->n_rejected = match->abba.n_rejected;
     return status;
 }
 
@@ -214,26 +253,21 @@ static int time_item(struct sweeping *s, size_t i, struct err *err)
     const struct study *study = &s->reading.study;
     const struct workload workload[2] = {study->decode, study->prefill};
     char model[PATH_ROOM], program[PATH_ROOM];
-    struct stopwatch_job job = {.program = baseline_program(&s->baseline, program),
-                                .model = baseline_model(&s->baseline, i, model),
-                                .n_threads = study->threads,
-                                .cpu = s->cpu,
-                                .workload = workload,
-                                .n_workloads = 2};
-    struct abba abba = {.quiet = s->bench.quiet};
-    int status = 0;
-    abba.baseline = stopwatch_start(&job, err);
-    job.program = SELF;
-    abba.current = abba.baseline != NULL ? stopwatch_start(&job, err) : NULL;
-    for (size_t w = 0; w < 2 && abba.current != NULL && status == 0; w++) {
+    struct match match = {.abba = {.quiet = s->bench.quiet},
+                          .job = {.program = SELF,
+                                  .model = baseline_model(&s->baseline, i, model),
+                                  .n_threads = study->threads,
+                                  .cpu = s->cpu,
+                                  .workload = workload,
+                                  .n_workloads = 2},
+                          .baseline = baseline_program(&s->baseline, program)};
+    int status = match_start(&match, err);
+    for (size_t w = 0; w < 2 && status == 0; w++) {
         struct sweep_point *point = &s->point[2 * i + w];
         *point = (struct sweep_point){.id = s->baseline.item[i].id, .workload = workload[w]};
-        status = time_workload(s, &abba, w, point, err);
+        status = time_workload(s, &match, w, point, err);
     }
-    if (abba.current == NULL)
-        status = -1;
-    stopwatch_stop(abba.current);
-    stopwatch_stop(abba.baseline);
+    match_stop(&match);
     return status;
 }
 

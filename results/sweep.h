@@ -5,9 +5,10 @@
  * Looks at 10, 20 and 40 rounds: suspect when the one-sided signed rank test says p <= .001, .004,
  * .005 and the Hodges-Lehmann effect exceeds the least one that matters; a point that looks
  * hopelessly even (p above .5 at 10, .2 at 20) is let go early.  A suspect is measured afresh with
- * 80 rounds, and only if that says the same (p <= .005, effect), and the discovery stands among all
- * points of the sweep (Benjamini and Hochberg at .05, with the p of the fresh rounds), is it a
- * regression.  What must be equal is compared exactly, without statistics. */
+ * 80 rounds, of new processes every tenth, and only if that says the same (p <= .005, effect), and
+ * the discovery stands among all points of the sweep (Benjamini and Hochberg at .05, with the p of
+ * the fresh rounds), is it a regression.  What must be equal is compared exactly, without
+ * statistics. */
 #ifndef KERF_SWEEP_H
 #define KERF_SWEEP_H
 
