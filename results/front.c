@@ -111,10 +111,12 @@ static int compare_decode(const void *a, const void *b)
 
 /* --- ranking --- */
 
+enum standing { OPEN, IN, OUT };
+
 struct ranking {
     double (*point)[N_OBJECTIVES]; /* all, then the parent */
     double (*se)[N_OBJECTIVES];
-    bool *in;
+    enum standing *standing;
     size_t n; /* with the parent */
 };
 
@@ -131,10 +133,11 @@ static void rank_fill(struct ranking *ranking, size_t i, const struct evaluation
     se[OBJECTIVE_BYTES] = 0;
 }
 
-static bool is_beaten_noisily(const struct ranking *r, size_t i)
+/* By another one that stands as `least` says or better: IN, or OPEN and IN. */
+static bool is_beaten_noisily(const struct ranking *r, size_t i, enum standing least)
 {
     for (size_t j = 0; j < r->n; j++)
-        if (j != i &&
+        if (j != i && (r->standing[j] == IN || r->standing[j] == least) &&
             dominance_beats_noisy(r->point[j], r->se[j], r->point[i], r->se[i], N_OBJECTIVES, 1))
             return true;
     return false;
@@ -144,9 +147,31 @@ static bool is_beaten_noisily(const struct ranking *r, size_t i)
 static bool is_beaten_plainly(const struct ranking *r, size_t i)
 {
     for (size_t j = 0; j < r->n; j++)
-        if (j != i && r->in[j] && dominance_beats(r->point[j], r->point[i], N_OBJECTIVES))
+        if (j != i && r->standing[j] == IN &&
+            dominance_beats(r->point[j], r->point[i], N_OBJECTIVES))
             return true;
     return false;
+}
+
+/* Who is beaten by nobody is in, who is beaten by one of those is out and beats nobody any more,
+ * until nothing changes.  Else a vague candidate, itself beaten, would take with it what it merely
+ * cannot be told from. */
+static void settle(struct ranking *r, size_t n)
+{
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < n; i++)
+            if (r->standing[i] == OPEN && !is_beaten_noisily(r, i, OPEN)) {
+                r->standing[i] = IN;
+                changed = true;
+            }
+        for (size_t i = 0; i < n && changed; i++)
+            if (r->standing[i] == OPEN && is_beaten_noisily(r, i, IN))
+                r->standing[i] = OUT;
+    }
+    for (size_t i = 0; i < n; i++) /* a circle */
+        if (r->standing[i] == OPEN)
+            r->standing[i] = IN;
 }
 
 static size_t rank(const struct front *front, struct ranking *r)
@@ -154,20 +179,17 @@ static size_t rank(const struct front *front, struct ranking *r)
     size_t n_in = 0;
     for (size_t i = 0; i < front->n_all; i++)
         rank_fill(r, i, &front->all[i].evaluation);
-    if (front->has_parent)
+    if (front->has_parent) {
         rank_fill(r, front->n_all, &front->parent.evaluation);
-    for (size_t i = 0; i < front->n_all; i++)
-        n_in += r->in[i] = !is_beaten_noisily(r, i);
-    for (size_t i = 0; n_in == 0 && i < front->n_all; i++)
-        r->in[i] = true;
-    if (front->has_parent)
-        r->in[front->n_all] = true;
+        r->standing[front->n_all] = IN;
+    }
+    settle(r, front->n_all);
     /* Whom somebody beats can be left out at once: beating is transitive on plain numbers. */
     for (size_t i = 0; i < front->n_all; i++)
-        r->in[i] = r->in[i] && !is_beaten_plainly(r, i);
-    n_in = 0;
+        if (r->standing[i] == IN && is_beaten_plainly(r, i))
+            r->standing[i] = OUT;
     for (size_t i = 0; i < front->n_all; i++)
-        n_in += r->in[i];
+        n_in += r->standing[i] == IN;
     return n_in;
 }
 
@@ -179,8 +201,8 @@ static int select_members(struct front *front, struct err *err)
         return 0;
     r.point = calloc(r.n, sizeof *r.point);
     r.se = calloc(r.n, sizeof *r.se);
-    r.in = calloc(r.n, sizeof *r.in);
-    if (r.point != NULL && r.se != NULL && r.in != NULL) {
+    r.standing = calloc(r.n, sizeof *r.standing);
+    if (r.point != NULL && r.se != NULL && r.standing != NULL) {
         size_t n = rank(front, &r);
         front->member = malloc((n > 0 ? n : 1) * sizeof *front->member);
     }
@@ -189,12 +211,12 @@ static int select_members(struct front *front, struct err *err)
         status = -1;
     } else {
         for (size_t i = 0; i < front->n_all; i++)
-            if (r.in[i])
+            if (r.standing[i] == IN)
                 front->member[front->n++] = front->all[i];
     }
     free(r.point);
     free(r.se);
-    free(r.in);
+    free(r.standing);
     return status;
 }
 

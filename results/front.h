@@ -1,11 +1,13 @@
 /* front.h - the candidates that nobody beats, with noise taken into account.
  * Objectives, all minimised: KLD, decode ns per token, prefill ns per prompt, weight bytes; each
  * with its standard error (bytes exact).  Only evaluations of one device class are compared.  A
- * candidate's newest evaluation of its highest rung speaks for it.  Dominated: some other, the
- * parent included, is better by more than one standard error (of the difference) somewhere and
- * worse by more than that nowhere; and to be printed as a front, members must also be mutually
- * non-dominated on the plain numbers.  With noise "beats" can run in a circle; should nobody be
- * left unbeaten that way, the plain numbers alone decide.  Standard error of a latency: its 95 %
+ * candidate's newest evaluation of its highest rung speaks for it.
+ *
+ * A candidate beats another if it is better by more than one standard error (of the difference)
+ * somewhere and worse by more than that nowhere.  Whom nobody beats, the parent included, is in;
+ * whom one of those beats is out and beats nobody any more; so on until all are settled.  With
+ * noise this can run in a circle; who is left in one stays.  To be printed as a front, members must
+ * also be mutually non-dominated on the plain numbers.  Standard error of a latency: its 95 %
  * interval / 3.92. */
 #ifndef KERF_FRONT_H
 #define KERF_FRONT_H

@@ -37,19 +37,25 @@ static bool beats_plainly(const struct point *a, const struct point *b)
     return better;
 }
 
+/* In: all who beat it are out.  Out: somebody who is in beats it. */
 static size_t define_front(const struct point *point, size_t n, bool *in)
 {
-    bool unbeaten[N_POINTS];
+    enum { OPEN, IN, OUT } label[N_POINTS] = {OPEN};
     size_t n_in = 0;
+    for (size_t round = 0; round < n; round++)
+        for (size_t i = 0; i < n; i++) {
+            bool all_out = true, any_in = false;
+            for (size_t j = 0; j < n; j++) {
+                bool beaten = j != i && beats_noisily(&point[j], &point[i]);
+                all_out &= !beaten || label[j] == OUT;
+                any_in |= beaten && label[j] == IN;
+            }
+            label[i] = all_out ? IN : any_in ? OUT : OPEN;
+        }
     for (size_t i = 0; i < n; i++) {
-        unbeaten[i] = true;
+        in[i] = label[i] != OUT;
         for (size_t j = 0; j < n; j++)
-            unbeaten[i] &= j == i || !beats_noisily(&point[j], &point[i]);
-    }
-    for (size_t i = 0; i < n; i++) {
-        in[i] = unbeaten[i];
-        for (size_t j = 0; j < n; j++)
-            in[i] &= j == i || !unbeaten[j] || !beats_plainly(&point[j], &point[i]);
+            in[i] &= j == i || label[j] == OUT || !beats_plainly(&point[j], &point[i]);
         n_in += in[i];
     }
     return n_in;
@@ -282,6 +288,31 @@ static void check_circle(void)
     fixture_remove(dir);
 }
 
+/* A vague one that cannot be told from a good one, is faster, and is beaten itself. */
+static void check_vague(void)
+{
+    char dir[128];
+    struct err err = {0};
+    struct front front;
+    struct geometry geometry = fixture_wide();
+    struct point best = {.value = {0.0018, 7.3e4, 2.5e6, 3.6e6}, .se = {2.5e-4, 3e2, 1e4, 0}};
+    struct point vague = {.value = {0.0015, 7.7e4, 2.7e6, 4.2e6}, .se = {1e-3, 3e2, 1e4, 0}};
+    struct point good = {.value = {0.0006, 8.1e4, 2.8e6, 4.6e6}, .se = {1.5e-4, 3e2, 1e4, 0}};
+    fixture_folder(dir);
+    struct archive *archive = fixture_archive(dir);
+    enter_point(archive, 0, &best);
+    enter_point(archive, 1, &vague);
+    enter_point(archive, 2, &good);
+    ok(beats_noisily(&vague, &good) && beats_noisily(&best, &vague) && !beats_noisily(&best, &good),
+       "one that is beaten beats a good one");
+    ok(front_load(&front, archive, &geometry, &err) == 0 && front.n == 2 &&
+           holds(&front, &best.id) && holds(&front, &good.id),
+       "which stays all the same");
+    front_fini(&front);
+    archive_close(archive);
+    fixture_remove(dir);
+}
+
 int main(void)
 {
     check_definition(1, 0);
@@ -290,5 +321,6 @@ int main(void)
     check_who_counts();
     check_parent();
     check_circle();
+    check_vague();
     return tap_done();
 }
