@@ -43,14 +43,6 @@ INLINE __m256 factors_8(const uint8_t *p, int bytes)
 /* Codes of four blocks, block k in lane k: first halves, second halves. */
 typedef void codes_fn(const uint8_t *p, __m512i code[2]);
 
-INLINE __m512i four_lanes(const uint8_t *p, int bytes)
-{
-    __m512i q = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
-    q = _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + bytes)), 1);
-    q = _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + 2 * bytes)), 2);
-    return _mm512_inserti32x4(q, _mm_loadu_si128((const void *)(p + 3 * bytes)), 3);
-}
-
 INLINE void nibbles(__m512i q, __m512i code[2])
 {
     const __m512i low = _mm512_set1_epi8(15);
@@ -97,7 +89,7 @@ INLINE void add_blocks(struct row_sum *r, __m512i dot, __m256 d, __m512i block)
 INLINE void step_nibbles(codes_fn *codes, int bytes, const uint8_t *p, const struct act_32 *a,
                          struct row_sum *r)
 {
-    __m512i block = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    __m512i block = by_lane(0, 1, 2, 3);
     __m256 d = _mm256_mul_ps(factors_8(p, bytes), a->d);
     r->side = _mm256_fmadd_ps(a->offset, d, r->side);
     for (int h = 0; h < 2; h++) {

@@ -23,6 +23,21 @@ INLINE void prefetch(const uint8_t *p, int bytes)
         _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
 }
 
+/* 16 bytes each at p, p + apart, ..., one in each 128-bit lane. */
+INLINE __m512i four_lanes(const uint8_t *p, size_t apart)
+{
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(p + apart)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(p + 2 * apart)), 2);
+    return _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(p + 3 * apart)), 3);
+}
+
+/* Each all over its 128-bit lane. */
+INLINE __m512i by_lane(int a, int b, int c, int d)
+{
+    return _mm512_set_epi32(d, d, d, d, c, c, c, c, b, b, b, b, a, a, a, a);
+}
+
 INLINE __m256 row_lanes(const struct row_sum *r)
 {
     __m256 low = _mm512_castps512_ps256(r->main), high = _mm512_extractf32x8_ps(r->main, 1);

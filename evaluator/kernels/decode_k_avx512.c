@@ -22,15 +22,6 @@ struct sums_k {
     __m512 side[2]; /* lane i is row i (Q4_K, Q5_K), else half i of the pair is row i */
 };
 
-/* 16 bytes of each row. */
-INLINE __m512i four_heads(const uint8_t *p, size_t apart)
-{
-    __m512i heads = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
-    heads = _mm512_inserti32x4(heads, _mm_loadu_si128((const void *)(p + apart)), 1);
-    heads = _mm512_inserti32x4(heads, _mm_loadu_si128((const void *)(p + 2 * apart)), 2);
-    return _mm512_inserti32x4(heads, _mm_loadu_si128((const void *)(p + 3 * apart)), 3);
-}
-
 /* The f16 number in word `word` of each lane, times d, all over its lane. */
 INLINE __m512 factors(__m512i heads, int word, __m512 d)
 {
@@ -46,8 +37,7 @@ INLINE __m512 factors(__m512i heads, int word, __m512 d)
 INLINE __m512i spread_index(int a, int b, int c, int d)
 {
     const int unused = (int)0x80808000;
-    a |= unused, b |= unused, c |= unused, d |= unused;
-    return _mm512_set_epi32(d, d, d, d, c, c, c, c, b, b, b, b, a, a, a, a);
+    return by_lane(unused | a, unused | b, unused | c, unused | d);
 }
 
 INLINE __m512i scaled_dot(__m512i sum, __m512i codes, __m512i q, __m512i scales)
@@ -145,8 +135,8 @@ INLINE __m512i spread_k2(__m512i scales, int v)
 INLINE __m512i spread_high(__m512i scales, int a, int b, int c, int d)
 {
     const __m512i up = _mm512_set1_epi32((int)0x80800080);
-    __m512i index = _mm512_set_epi32(d, d, d, d, c, c, c, c, b, b, b, b, a, a, a, a);
-    return _mm512_shuffle_epi8(scales, _mm512_or_si512(_mm512_slli_epi32(index, 8), up));
+    __m512i index = _mm512_slli_epi32(by_lane(a, b, c, d), 8);
+    return _mm512_shuffle_epi8(scales, _mm512_or_si512(index, up));
 }
 
 /* The codes of Q3_K are so small (4 * 7 * 127 < 2^12) that scales may stay where they are cheap to
@@ -225,7 +215,7 @@ INLINE void step_k4(struct sums_k *s, codes_fn *codes, const uint8_t *p, size_t 
                     const struct act_k *a)
 {
     /* Dwords of a lane: d and dmin, then the twelve bytes of scales_k4_read. */
-    __m512i heads = four_heads(p, apart);
+    __m512i heads = four_lanes(p, apart);
     __m512i low = _mm512_shuffle_epi32(heads, _MM_PERM_DCDB);  /* 1 3 2 3 */
     __m512i high = _mm512_shuffle_epi32(heads, _MM_PERM_CABA); /* 0 1 0 2 */
     low = _mm512_srlv_epi32(low, _mm512_broadcast_i32x4(_mm_set_epi32(4, 0, 0, 0)));
@@ -250,7 +240,7 @@ INLINE void step_q5_k(struct sums_k *s, const uint8_t *p, size_t apart, const st
 INLINE void step_q2_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
-    __m512i packed = four_heads(p, apart), tails = four_heads(p + 84 - 16, apart);
+    __m512i packed = four_lanes(p, apart), tails = four_lanes(p + 84 - 16, apart);
     add_products(s, codes_of_q2_k, spread_k2, p, apart, a, _mm512_and_si512(packed, nibble),
                  factors(tails, 6, a->d));
     add_minima_16(s, _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble), a,
@@ -260,7 +250,7 @@ INLINE void step_q2_k(struct sums_k *s, const uint8_t *p, size_t apart, const st
 /* Offsets are minima, too: offset * scale. */
 INLINE void step_q3_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
 {
-    __m512i tails = four_heads(p + 110 - 16, apart), scales = scales_of_q3_k(tails);
+    __m512i tails = four_lanes(p + 110 - 16, apart), scales = scales_of_q3_k(tails);
     __m512 d = factors(tails, 7, a->d);
     add_products(s, codes_of_q3_k, spread_k3, p, apart, a, scales,
                  _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)));
@@ -269,7 +259,7 @@ INLINE void step_q3_k(struct sums_k *s, const uint8_t *p, size_t apart, const st
 
 INLINE void step_q6_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
 {
-    __m512i scales = four_heads(p + 192, apart), tails = four_heads(p + 210 - 16, apart);
+    __m512i scales = four_lanes(p + 192, apart), tails = four_lanes(p + 210 - 16, apart);
     __m512 d = factors(tails, 7, a->d);
     add_products(s, codes_of_q6_k, spread_k6, p, apart, a, scales, d);
     add_minima_16(s, scales, a, _mm512_mul_ps(d, _mm512_set1_ps(32)));
