@@ -1,45 +1,14 @@
 /* The forward pass against its plain double on float models, and against itself cut in other ways:
  * batches, single tokens, threads, stretches of layers. */
 #include "tests/forward_fixture.h"
+#include "tests/ragged_fixture.h"
 #include "tests/tap.h"
 
-/* 3 groups of 2 heads of 8; nothing is a multiple of 16. */
-static const struct geometry small = {.n_layers = 6,
-                                      .d_model = 24,
-                                      .n_heads = 6,
-                                      .n_kv_heads = 3,
-                                      .head_dim = 8,
-                                      .d_ff = 40,
-                                      .n_vocab = 37,
-                                      .n_ctx = 128,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
-/* Every row takes every format. */
-static const struct geometry wide = {.n_layers = 2,
-                                     .d_model = 256,
-                                     .n_heads = 8,
-                                     .n_kv_heads = 2,
-                                     .head_dim = 32,
-                                     .d_ff = 512,
-                                     .n_vocab = 64,
-                                     .n_ctx = 128,
-                                     .tied = true,
-                                     .rms_eps = 1e-5F,
-                                     .rope_base = 500000.0F};
-
-/* Layers whole, narrower, without one unit, without the other, without both, one head alone. */
+/* One head alone is left, and one channel. */
 static struct fixture *ragged(enum format format, enum format kv)
 {
-    struct fixture *f = fixture_create(&small, format, kv, 7);
+    struct fixture *f = fixture_ragged(format, kv);
 
-    fixture_attn(f, 0, 3, 2, format);
-    fixture_ffn(f, 0, 40, format);
-    fixture_attn(f, 1, 2, 1, format);
-    fixture_ffn(f, 1, 12, format);
-    fixture_attn(f, 2, 3, 2, format);
-    fixture_ffn(f, 3, 33, format);
-    fixture_attn(f, 5, 1, 2, format);
     fixture_ffn(f, 5, 1, format);
     return f;
 }

@@ -2,47 +2,16 @@
  * products look at one column at a time, every logit has the same bits; with the others products
  * may depend on the number of columns, nothing else does. */
 #include "tests/forward_fixture.h"
+#include "tests/ragged_fixture.h"
 #include "tests/tap.h"
 
 #define MOST 5 /* sequences */
 
-/* 3 groups of 2 heads of 8; nothing is a multiple of 16. */
-static const struct geometry small = {.n_layers = 6,
-                                      .d_model = 24,
-                                      .n_heads = 6,
-                                      .n_kv_heads = 3,
-                                      .head_dim = 8,
-                                      .d_ff = 40,
-                                      .n_vocab = 37,
-                                      .n_ctx = 128,
-                                      .rms_eps = 1e-5F,
-                                      .rope_base = 10000.0F};
-
-/* Every row takes every format. */
-static const struct geometry wide = {.n_layers = 2,
-                                     .d_model = 256,
-                                     .n_heads = 8,
-                                     .n_kv_heads = 2,
-                                     .head_dim = 32,
-                                     .d_ff = 512,
-                                     .n_vocab = 64,
-                                     .n_ctx = 128,
-                                     .tied = true,
-                                     .rms_eps = 1e-5F,
-                                     .rope_base = 500000.0F};
-
-/* Layers whole, narrower, without one unit, without the other, without both; biases of all. */
+/* With biases of all units. */
 static struct fixture *ragged(enum format kv)
 {
-    struct fixture *f = fixture_create(&small, FORMAT_F32, kv, 7);
+    struct fixture *f = fixture_ragged(FORMAT_F32, kv);
 
-    fixture_attn(f, 0, 3, 2, FORMAT_F32);
-    fixture_ffn(f, 0, 40, FORMAT_F32);
-    fixture_attn(f, 1, 2, 1, FORMAT_F32);
-    fixture_ffn(f, 1, 12, FORMAT_F32);
-    fixture_attn(f, 2, 3, 2, FORMAT_F32);
-    fixture_ffn(f, 3, 33, FORMAT_F32);
-    fixture_attn(f, 5, 1, 2, FORMAT_F32);
     fixture_biases(f);
     return f;
 }
