@@ -17,6 +17,7 @@ struct progress {
     size_t n_front;
     int64_t last_wall_s; /* of the newest evaluation, 0: none */
     char device[128];
+    char forecast[256]; /* what foretells latencies, "" before a search has begun */
 };
 
 static int note_time(void *arg, const struct evaluation *evaluation)
@@ -39,6 +40,8 @@ static void print_table(const struct study *study, const struct progress *p)
     printf("evaluations %llu, failures %llu\n", (unsigned long long)p->counts.n_evaluations,
            (unsigned long long)p->counts.n_failures);
     printf("front       %zu members\n", p->n_front);
+    if (p->forecast[0] != '\0')
+        printf("forecast    %s\n", p->forecast);
     printf("archive     %s\n", units_format_size((double)p->counts.n_bytes, size));
     if (p->last_wall_s > 0)
         printf("last result %lld s ago\n", (long long)(clock_wall_s() - p->last_wall_s));
@@ -58,6 +61,8 @@ static void print_json(const struct study *study, const struct progress *p)
     cJSON_AddNumberToObject(root, "evaluations", (double)p->counts.n_evaluations);
     cJSON_AddNumberToObject(root, "failures", (double)p->counts.n_failures);
     cJSON_AddNumberToObject(root, "front", (double)p->n_front);
+    if (p->forecast[0] != '\0')
+        cJSON_AddStringToObject(root, "forecast", p->forecast);
     cJSON_AddNumberToObject(root, "archive_bytes", (double)p->counts.n_bytes);
     if (p->last_wall_s > 0)
         cJSON_AddNumberToObject(root, "last_result_s", (double)p->last_wall_s);
@@ -94,7 +99,9 @@ static int run(const struct command *command, int argc, char **argv)
     snprintf(progress.device, sizeof progress.device, "%s", reading.front.device);
     int status = 0;
     if (archive_counts(reading.archive, &progress.counts, &err) != 0 ||
-        archive_each_evaluation(reading.archive, note_time, &progress, &err) != 0)
+        archive_each_evaluation(reading.archive, note_time, &progress, &err) != 0 ||
+        archive_get_meta(reading.archive, ARCHIVE_META_FORECAST, progress.forecast,
+                         sizeof progress.forecast, &err) < 0)
         status = command_fail(&err);
     else if (format == SHOW_JSON)
         print_json(&reading.study, &progress);

@@ -158,6 +158,7 @@ int latency_pool_make(struct latency_pool *pool, const struct study *study,
                       uint64_t seed, struct err *err)
 {
     struct study_problem *problem = malloc(sizeof *problem);
+    struct forecast forecast;
     size_t room = n_wanted > LATENCY_POOL_FIXED ? n_wanted : LATENCY_POOL_FIXED;
     struct rng rng = rng_make(seed, RNG_STREAM);
     /* A quarter of what a search opens with is no seed. */
@@ -170,7 +171,8 @@ int latency_pool_make(struct latency_pool *pool, const struct study *study,
     *pool = (struct latency_pool){.genome = calloc(room, sizeof *pool->genome)};
     int status = problem != NULL && pool->genome != NULL ? 0 : out_of_memory(err);
     if (status == 0) {
-        study_problem_init(problem, study, space, ops);
+        forecast_init(&forecast, study, ops);
+        study_problem_init(problem, study, space, &forecast);
         add_fixed(pool, room, space);
     }
     for (int batch = 0; batch < N_BATCHES && status == 0; batch++)

@@ -23,7 +23,7 @@ struct latency_pool {
 };
 
 /* About `n_wanted` genomes of `space`, whose operations `ops` has all; of `study` only the
- * workloads are used.  Small spaces have fewer. */
+ * workloads and the geometry are used.  Small spaces have fewer. */
 int latency_pool_make(struct latency_pool *pool, const struct study *study,
                       const struct space *space, const struct op_table *ops, size_t n_wanted,
                       uint64_t seed, struct err *err);

@@ -52,6 +52,7 @@ void master_destroy(struct master *master)
     if (master->transaction)
         archive_abort(master->archive);
     search_destroy(master->search);
+    forecast_fini(&master->forecast);
     op_table_destroy(master->ops);
     sensitivity_destroy(master->sensitivity);
     leases_destroy(master->leases);

@@ -1,6 +1,6 @@
 /* master_parts.h - what the files of the master share: master.c (the loop), master_phase.c (what
- * is to be done next), master_sensitivity.c (one of its phases) and master_verdict.c (what an
- * answer changes). */
+ * is to be done next), master_sensitivity.c (one of its phases), master_forecast.c (what is known
+ * of latencies) and master_verdict.c (what an answer changes). */
 #ifndef KERF_MASTER_PARTS_H
 #define KERF_MASTER_PARTS_H
 
@@ -28,6 +28,7 @@ struct master {
     struct op_table *ops;
     struct sensitivity *sensitivity;
     double loss[SPACE_MAX_GENES][SPACE_MAX_LEVELS]; /* of the table, for the search */
+    struct forecast forecast;
     struct study_problem problem;
     struct search *search;
     struct leases *leases;
@@ -59,6 +60,15 @@ int master_open_sensitivity(struct master *master, struct err *err);
 int master_add_sensitivities(struct master *master, struct err *err);
 int master_enter_sensitivity(struct master *master, const struct job *job, const char *result,
                              struct err *err);
+
+/* master_forecast.c: open it for a search that begins; enter what a candidate measured, where that
+ * was in quiet; fit it where it is time to, which is logged and noted in the archive; put what was
+ * foretold of a candidate, before it was measured for the first time, into its evaluation. */
+int master_open_forecast(struct master *master, struct err *err);
+int master_learn_latency(struct master *master, const uint8_t *levels,
+                         const struct evaluation *evaluation, struct err *err);
+int master_refit_forecast(struct master *master, struct err *err);
+void master_foretell(struct master *master, const struct job *job, struct evaluation *evaluation);
 
 /* Make jobs of the present phase for up to `n_free` workers; moves to the next phase when nothing
  * is left and nothing is out. */

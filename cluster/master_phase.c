@@ -129,6 +129,8 @@ static int replay_evaluation(void *arg, const struct evaluation *evaluation)
             fmax(evaluation->kld, OBJECTIVE_KLD_MIN), evaluation->decode.median_ns,
             evaluation->prefill.median_ns, (double)evaluation->weight_bytes};
         status = search_tell(master->search, candidate->levels, objective, NULL);
+        if (status == 0)
+            status = master_learn_latency(master, candidate->levels, evaluation, NULL);
         master->longest_s = fmax(master->longest_s, evaluation->seconds);
     }
     free(candidate);
@@ -170,7 +172,9 @@ static uint32_t count_seeds(uint64_t evals)
 static int begin_search(struct master *master, struct err *err)
 {
     const struct study *study = master->study;
-    study_problem_init(&master->problem, study, &master->space, master->ops);
+    if (master_open_forecast(master, err) != 0)
+        return -1;
+    study_problem_init(&master->problem, study, &master->space, &master->forecast);
     study_losses(master->sensitivity, master->loss);
     struct sensitivity_table table = {.loss = &master->loss[0][0], .stride = SPACE_MAX_LEVELS};
     uint64_t evals = master->options.evals;
@@ -185,7 +189,8 @@ static int begin_search(struct master *master, struct err *err)
     struct replay replay = {.master = master, .err = err};
     master->n_candidates = 0;
     if (archive_each_candidate(master->archive, replay_candidate, &replay, err) != 0 ||
-        archive_each_evaluation(master->archive, replay_evaluation, master, err) != 0)
+        archive_each_evaluation(master->archive, replay_evaluation, master, err) != 0 ||
+        master_refit_forecast(master, err) != 0)
         return -1;
     log_info("search", "begin candidates=%llu told=%zu plan=%llu seeds=%u log10_space=%.0f",
              (unsigned long long)master->n_candidates, search_n_told(master->search),

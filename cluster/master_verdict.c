@@ -64,7 +64,10 @@ static int tell_search(struct master *master, const struct job *job,
                                       (double)evaluation->weight_bytes};
     if (master->phase != PHASE_SEARCH || job->work.n_levels == 0)
         return 0;
-    return search_tell(master->search, job->work.levels, objective, err);
+    if (search_tell(master->search, job->work.levels, objective, err) != 0 ||
+        master_learn_latency(master, job->work.levels, evaluation, err) != 0)
+        return -1;
+    return master_refit_forecast(master, err);
 }
 
 static void log_evaluation(const struct master *master, const struct job *job,
@@ -115,6 +118,7 @@ static int enter_evaluation(struct master *master, const struct job *job, const 
     evaluation.candidate = job->id;
     evaluation.rung = job->work.rung;
     evaluation.wall_s = clock_wall_s();
+    master_foretell(master, job, &evaluation);
     char *details = details_without_samples(result);
     int status = read_device(master, &evaluation.device, err);
     if (status == 0 && details != NULL)

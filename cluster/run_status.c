@@ -224,7 +224,7 @@ void run_status_print(const struct study *study, const struct run_status *status
         printf("%llu compressed parts (%s) were evicted to stay within the bound on the disk\n",
                (unsigned long long)s->n_evicted, units_format_size(s->evicted_bytes, size));
     if (s->n_predicted >= 2)
-        printf("op table against measurement, %u evaluations: decode off by %.1f %% (rank "
+        printf("foretold against measured, %u evaluations: decode off by %.1f %% (rank "
                "correlation %.3f), prefill by %.1f %% (%.3f)\n",
                s->n_predicted, 100 * s->decode_mape, s->decode_rho, 100 * s->prefill_mape,
                s->prefill_rho);

@@ -19,21 +19,36 @@ static double unit_bytes(struct study_problem *self, uint32_t unit)
 static void unit_cost(void *arg, const uint8_t *levels, uint32_t unit, double *cost)
 {
     struct study_problem *self = arg;
-    const struct geometry *geometry = &self->space->geometry;
     space_genome(self->space, levels, &self->genome);
     cost[OBJECTIVE_DECODE - 1] =
-        op_table_unit_ns(self->ops, &self->genome, geometry, &self->study->decode, unit);
+        forecast_unit_ns(self->forecast, &self->genome, FORECAST_DECODE, unit);
     cost[OBJECTIVE_PREFILL - 1] =
-        op_table_unit_ns(self->ops, &self->genome, geometry, &self->study->prefill, unit);
+        forecast_unit_ns(self->forecast, &self->genome, FORECAST_PREFILL, unit);
     cost[OBJECTIVE_BYTES - 1] = unit_bytes(self, unit);
 }
 
+/* Where there is no model the units' sum, fitted as a line, is nearer than the table's. */
+static void whole_cost(void *arg, const uint8_t *levels, double *cost)
+{
+    static const int objective[FORECAST_WORKLOADS] = {OBJECTIVE_DECODE, OBJECTIVE_PREFILL};
+    struct study_problem *self = arg;
+
+    for (int w = 0; w < FORECAST_WORKLOADS; w++) {
+        if (!forecast_is_modelled(self->forecast, w))
+            continue;
+        space_genome(self->space, levels, &self->genome);
+        double ns = forecast_ns(self->forecast, &self->genome, w);
+        if (ns > 0)
+            cost[objective[w] - 1] = ns;
+    }
+}
+
 void study_problem_init(struct study_problem *self, const struct study *study,
-                        const struct space *space, const struct op_table *ops)
+                        const struct space *space, const struct forecast *forecast)
 {
     self->space = space;
     self->study = study;
-    self->ops = ops;
+    self->forecast = forecast;
     for (uint32_t g = 0; g < space->n_genes; g++) {
         self->n_levels[g] = space->gene[g].n_levels;
         self->unit[g] = space->gene[g].unit;
@@ -45,7 +60,8 @@ void study_problem_init(struct study_problem *self, const struct study *study,
                                      .unit = self->unit,
                                      .arg = self,
                                      .repair = repair,
-                                     .unit_cost = unit_cost};
+                                     .unit_cost = unit_cost,
+                                     .whole_cost = whole_cost};
 }
 
 void study_losses(const struct sensitivity *table, double (*loss)[SPACE_MAX_LEVELS])

@@ -1,9 +1,9 @@
 /* study_problem.h - a study as the search sees it: the space's genes as plain levels, costs of a
- * unit from the op table and the accounts, losses from the sensitivity table. */
+ * unit from the forecast and the accounts, losses from the sensitivity table. */
 #ifndef KERF_STUDY_PROBLEM_H
 #define KERF_STUDY_PROBLEM_H
 
-#include "latency_model/op_table.h"
+#include "cluster/forecast.h"
 #include "results/sensitivity.h"
 #include "search/problem.h"
 #include "space/study.h"
@@ -20,14 +20,14 @@ struct study_problem {
     struct problem problem;
     const struct space *space;  /* borrowed */
     const struct study *study;  /* borrowed */
-    const struct op_table *ops; /* borrowed */
+    const struct forecast *forecast; /* borrowed */
     uint32_t n_levels[SPACE_MAX_GENES];
     uint32_t unit[SPACE_MAX_GENES];
-    struct genome genome, with, without; /* scratch of unit_cost */
+    struct genome genome, with, without; /* scratch of the costs */
 };
 
 void study_problem_init(struct study_problem *self, const struct study *study,
-                        const struct space *space, const struct op_table *ops);
+                        const struct space *space, const struct forecast *forecast);
 
 /* What a measured row counts at least: below it a loss is noise, and seeds need a positive one. */
 #define SMALLEST_LOSS 1e-7

@@ -126,23 +126,28 @@ static double near_share(const struct op_table *table, double weight_bytes)
     return weight_bytes > most ? most / weight_bytes : 1;
 }
 
-static double joined(const struct apart *apart, double near, int class)
+/* What `with` has beyond `without`, in a model of so many bytes. */
+static void join(const struct op_table *table, const struct apart *with,
+                 const struct apart *without, double whole_bytes, struct op_sums *sums)
 {
-    return near * apart->near_ns[class] + (1 - near) * apart->far_ns[class];
+    double near = near_share(table, whole_bytes);
+    for (int class = 0; class < N_OP_CLASSES; class ++)
+        sums->ns[class] = near * (with->near_ns[class] - without->near_ns[class]) +
+                          (1 - near) * (with->far_ns[class] - without->far_ns[class]);
+    sums->weight_bytes = with->weight_bytes - without->weight_bytes;
+    sums->whole_bytes = whole_bytes;
+    sums->n_matmuls = (double)with->n_matmuls - without->n_matmuls;
 }
 
 bool op_table_sums(const struct op_table *table, const struct genome *genome,
                    const struct geometry *geometry, const struct workload *workload,
                    struct op_sums *sums)
 {
+    const struct apart nothing = {0};
     struct apart apart;
     if (!sum_apart(table, genome, geometry, workload, &apart))
         return false;
-    double near = near_share(table, apart.weight_bytes);
-    for (int class = 0; class < N_OP_CLASSES; class ++)
-        sums->ns[class] = joined(&apart, near, class);
-    sums->weight_bytes = apart.weight_bytes;
-    sums->n_matmuls = apart.n_matmuls;
+    join(table, &apart, &nothing, apart.weight_bytes, sums);
     return true;
 }
 
@@ -158,26 +163,22 @@ double op_table_predict(const struct op_table *table, const struct genome *genom
     return sum;
 }
 
-double op_table_unit_ns(const struct op_table *table, const struct genome *genome,
+bool op_table_unit_sums(const struct op_table *table, const struct genome *genome,
                         const struct geometry *geometry, const struct workload *workload,
-                        uint32_t unit)
+                        uint32_t unit, struct op_sums *sums)
 {
     struct genome *pair = malloc(2 * sizeof *pair);
     struct apart whole, with, without = {0};
-    double ns = 0;
     if (pair == NULL)
-        return NAN;
+        return false;
     bool both = account_unit_pair(genome, unit, &pair[0], &pair[1]);
     bool known = sum_apart(table, genome, geometry, workload, &whole) &&
                  sum_apart(table, &pair[0], geometry, workload, &with) &&
                  (!both || sum_apart(table, &pair[1], geometry, workload, &without));
     free(pair);
-    if (!known)
-        return NAN;
-    double near = near_share(table, whole.weight_bytes);
-    for (int class = 0; class < N_OP_CLASSES; class ++)
-        ns += joined(&with, near, class) - joined(&without, near, class);
-    return ns;
+    if (known)
+        join(table, &with, &without, whole.weight_bytes, sums);
+    return known;
 }
 
 size_t op_table_near_bytes(const struct op_table *table)

@@ -70,13 +70,18 @@ const char *op_class_name(int class); /* "Q4_K", "attention", "other" */
 /* The sums over account_ops, per token (decode) or per prompt (prefill), and what they read. */
 struct op_sums {
     double ns[N_OP_CLASSES]; /* near and far as above */
-    double weight_bytes;     /* of the matmuls: W */
-    uint32_t n_matmuls;
+    double weight_bytes;     /* of the matmuls */
+    double whole_bytes;      /* of the whole model's: W */
+    double n_matmuls;
 };
 /* False, with a word in the log, when an op is not in the table or there is no memory. */
 bool op_table_sums(const struct op_table *table, const struct genome *genome,
                    const struct geometry *geometry, const struct workload *workload,
                    struct op_sums *sums);
+/* The share of those sums that one unit causes (account_unit_pair); all units have the whole. */
+bool op_table_unit_sums(const struct op_table *table, const struct genome *genome,
+                        const struct geometry *geometry, const struct workload *workload,
+                        uint32_t unit, struct op_sums *sums);
 /* What stays in the cores' own caches while a model is walked through again and again: half of
  * their bytes, for the rest is taken by what is computed with and by pages that collide; 0 when
  * the caches are not known. */
@@ -88,11 +93,6 @@ size_t op_table_last_bytes(const struct op_table *table);
  * false. */
 double op_table_predict(const struct op_table *table, const struct genome *genome,
                         const struct geometry *geometry, const struct workload *workload);
-/* The share of that sum that unit `unit` of `space` causes (globals: embedding, head, norm), W being
- * that of the whole. */
-double op_table_unit_ns(const struct op_table *table, const struct genome *genome,
-                        const struct geometry *geometry, const struct workload *workload,
-                        uint32_t unit);
 
 /* Read bandwidth of the working set, bytes per ns, with the table's team. */
 double op_table_read_bandwidth(const struct op_table *table);

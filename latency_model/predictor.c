@@ -28,26 +28,59 @@ const char *predictor_term_name(int term)
     }
 }
 
+/* Of sums that may be a unit's: its weights' share of what the whole has beyond a cache. */
+static void set_terms(const struct op_table *table, const struct op_sums *sums, double n_passes,
+                      double n_layers, struct predictor_point *point)
+{
+    double near_bytes = (double)op_table_near_bytes(table), whole = sums->whole_bytes;
+    double share = sums->weight_bytes / whole;
+
+    point->table_ns = 0;
+    for (int class = 0; class < N_OP_CLASSES; class ++) {
+        point->term[class] = sums->ns[class];
+        point->table_ns += sums->ns[class];
+    }
+    point->term[PREDICTOR_PASS] = n_passes;
+    point->term[PREDICTOR_LAYER] = n_layers;
+    point->term[PREDICTOR_OPERATION] = sums->n_matmuls;
+    point->term[PREDICTOR_SHARED] =
+        share * fmax(0, fmin(whole, OP_TABLE_FAR * near_bytes) - near_bytes);
+    point->term[PREDICTOR_MEMORY] = share * fmax(0, whole - (double)op_table_last_bytes(table));
+}
+
 bool predictor_terms(const struct op_table *table, const struct genome *genome,
                      const struct geometry *geometry, const struct workload *workload,
                      struct predictor_point *point)
 {
     struct op_sums sums;
-    double near_bytes = (double)op_table_near_bytes(table);
 
     if (!op_table_sums(table, genome, geometry, workload, &sums))
         return false;
-    point->table_ns = 0;
-    for (int class = 0; class < N_OP_CLASSES; class ++) {
-        point->term[class] = sums.ns[class];
-        point->table_ns += sums.ns[class];
-    }
-    point->term[PREDICTOR_PASS] = 1;
-    point->term[PREDICTOR_LAYER] = genome_layers_kept(genome);
-    point->term[PREDICTOR_OPERATION] = sums.n_matmuls;
-    point->term[PREDICTOR_SHARED] =
-        fmax(0, fmin(sums.weight_bytes, OP_TABLE_FAR * near_bytes) - near_bytes);
-    point->term[PREDICTOR_MEMORY] = fmax(0, sums.weight_bytes - (double)op_table_last_bytes(table));
+    set_terms(table, &sums, 1, genome_layers_kept(genome), point);
+    return true;
+}
+
+/* What a unit counts of its layer: nothing where it is gone, else all of it or half. */
+static double layer_share(const struct genome *genome, uint32_t unit)
+{
+    uint32_t layer = unit / 2;
+
+    if (layer >= genome->n_layers)
+        return 0;
+    bool attn = genome->attn[layer].kv_groups > 0, ffn = genome->ffn[layer].width > 0;
+    bool present = unit % 2 == 0 ? attn : ffn;
+    return !present ? 0 : attn && ffn ? 0.5 : 1;
+}
+
+bool predictor_unit_terms(const struct op_table *table, const struct genome *genome,
+                          const struct geometry *geometry, const struct workload *workload,
+                          uint32_t unit, struct predictor_point *point)
+{
+    struct op_sums sums;
+
+    if (!op_table_unit_sums(table, genome, geometry, workload, unit, &sums))
+        return false;
+    set_terms(table, &sums, unit == 2 * genome->n_layers, layer_share(genome, unit), point);
     return true;
 }
 

@@ -50,6 +50,12 @@ struct predictor_point {
 bool predictor_terms(const struct op_table *table, const struct genome *genome,
                      const struct geometry *geometry, const struct workload *workload,
                      struct predictor_point *point);
+/* Those of one unit (account_unit_pair): all units together have the genome's.  The bytes beyond a
+ * cache are shared among them by their weights, a layer by its attention and its FFN; a pass is the
+ * last unit's. */
+bool predictor_unit_terms(const struct op_table *table, const struct genome *genome,
+                          const struct geometry *geometry, const struct workload *workload,
+                          uint32_t unit, struct predictor_point *point);
 
 struct predictor {
     struct workload workload;

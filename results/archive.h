@@ -9,7 +9,8 @@
  *
  * Databases, keys big-endian so that a cursor walks them in order:
  *   meta        text -> text         schema, study hash, counters (kept here); parent, device,
- *                                    device_id, kernels, private_cache (put by the master)
+ *                                    device_id, kernels, private_cache, calibration, forecast
+ *                                    (put by the master)
  *   candidate   id (16)              -> record_put_candidate
  *   sequence    u64                  -> id: order of proposal
  *   evaluation  id (16) | attempt u32-> record_put_evaluation | JSON of the rest
@@ -42,13 +43,15 @@ struct archive *archive_open(const char *dir, enum archive_mode mode, const stru
 void archive_close(struct archive *archive); /* NULL is fine */
 
 /* Keys of `meta` that the master puts: hash of the parent's tensors (fsck needs it to prove ids),
- * the device class in words and as an id, the kernel set, bytes of cache that a core owns;
+ * the device class in words and as an id, the kernel set, bytes of cache that a core owns; what
+ * foretells the latencies of candidates, in words;
  * "diagonal" where all was compressed with the diagonals of an importance matrix, else "full". */
 #define ARCHIVE_META_PARENT        "parent"
 #define ARCHIVE_META_DEVICE        "device"
 #define ARCHIVE_META_DEVICE_ID     "device_id"
 #define ARCHIVE_META_KERNELS       "kernels"
 #define ARCHIVE_META_PRIVATE_CACHE "private_cache"
+#define ARCHIVE_META_FORECAST      "forecast"
 #define ARCHIVE_META_CALIBRATION   "calibration"
 
 /* Texts of `meta`.  get: 1 found (cut to size), 0 absent, -1 error. */

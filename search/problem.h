@@ -19,6 +19,9 @@ struct problem {
     void (*repair)(void *arg, uint8_t *levels);
     /* cost[0 .. n_obj - 2]: what `unit` adds to objectives 1.. given all levels (repaired). */
     void (*unit_cost)(void *arg, const uint8_t *levels, uint32_t unit, double *cost);
+    /* cost[0 .. n_obj - 2] comes in as the sum over the units, fitted to what was told; who knows
+     * the whole of repaired `levels` better puts that in its place.  May be NULL. */
+    void (*whole_cost)(void *arg, const uint8_t *levels, double *cost);
 };
 
 /* loss[gene][level] of the one-dimensional deviations: objective 0 measured with only that gene

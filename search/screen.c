@@ -26,10 +26,19 @@
 
 static void predict_prior(const struct search *search, const uint8_t *levels, double *point)
 {
+    const struct problem *problem = search->problem;
     double objective[PROBLEM_MAX_OBJ];
     objective[0] = additive_loss(search->additive, levels);
     additive_costs(search->additive, levels, objective + 1);
+    if (problem->whole_cost != NULL)
+        problem->whole_cost(problem->arg, levels, objective + 1);
     search_log(search, objective, point);
+}
+
+/* The first of them. */
+static double prior_loss(const struct search *search, const uint8_t *levels)
+{
+    return log(additive_loss(search->additive, levels) + search->options.loss_floor);
 }
 
 /* Sums are in whole numbers: they come out the same in any order, and quickly. */
@@ -78,11 +87,10 @@ static int init_residuals(struct screen *screen)
         screen->gene_step[g] =
             (uint16_t)(STEP_ONE / (problem->n_levels[g] > 1 ? problem->n_levels[g] - 1 : 1));
     for (size_t i = 0; i < screen->n_near; i++) {
-        double point[PROBLEM_MAX_OBJ];
         size_t told = screen->first_near + i;
-        predict_prior(search, vector_set_at(&search->known, search->told_vector[told]), point);
-        screen->prior[i] = (float)point[0];
-        screen->residual[i] = (float)(search->told[told * problem->n_obj] - point[0]);
+        double prior = prior_loss(search, vector_set_at(&search->known, search->told_vector[told]));
+        screen->prior[i] = (float)prior;
+        screen->residual[i] = (float)(search->told[told * problem->n_obj] - prior);
     }
     return 0;
 }

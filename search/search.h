@@ -5,7 +5,9 @@
  * thinned to the most useful by hypervolume, then steady-state NSGA-II (Deb et al. 2002) with level
  * switches (one gene up, another down), uniform and block crossover, and Lagrangian re-solves.
  * Children are screened with the predicted costs and the additive loss, refitted to what was
- * measured.  Proposal i draws from Philox(seed, i) alone, i being the number of vectors known
+ * measured; where the problem knows the costs of a whole vector better (problem.h), with those.  It
+ * may learn between tellings: then a replay that is to end in the same state has to teach it the
+ * same.  Proposal i draws from Philox(seed, i) alone, i being the number of vectors known
  * before it, so a run can be replayed. No vector is proposed twice; any number may be out at the
  * same time.
  *

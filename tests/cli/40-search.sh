@@ -8,7 +8,7 @@ study_write "$study" 24
 run "$KERF" search -C "$study"
 is "$status" 0 "a search completes" || said
 like "$out" '^[0-9]+ evaluations in ' "and says how many it measured"
-like "$out" 'op table against measurement, [0-9]+ evaluations: decode off by' "how far the op table was off"
+like "$out" 'foretold against measured, [0-9]+ evaluations: decode off by' "how far what was foretold was off"
 like "$out" "next: kerf front -C $study" "and what to do next"
 study_is_sound "$study" "after the search"
 [ "$(dump "$study/archive" | awk '$3 == "search"' | wc -l)" -ge 20 ]
@@ -111,6 +111,7 @@ fails 2 '@nothing.*@best' "an unknown name" "$KERF" show -C "$study" @nothing
 run "$KERF" status -C "$study" -o json
 printf '%s\n' "$out" | json . && is "$(printf '%s\n' "$out" | json pending)" 0 "status: nothing is pending"
 ok "status as a table" "$KERF" status -C "$study"
+like "$out" '^forecast +tg[^;]*(op table|fitted to)' "which says what foretells latencies"
 ok "status as tsv" "$KERF" status -C "$study" -o tsv
 run "$KERF" archive ls -C "$study" -o json
 printf '%s\n' "$out" | json .

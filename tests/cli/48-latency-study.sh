@@ -52,6 +52,9 @@ run "$KERF" search -C "$study"
 is "$status" 0 "a search finds them" || said
 cmp -s "$folder/op-table.json" "$study/tables/op-table.json"
 check $? "and takes the op table as it is"
+like "$err" 'forecast: tg4@b1 latency model of 10 candidates; pp' "and proposes by the model"
+like "$("$KERF" status -C "$study")" '^forecast +tg4@b1 latency model of 10 candidates' \
+    "which status tells"
 run "$KERF" model check -C "$study" --allow-flagged
 is "$status" 0 "the model is held against what the search measured" || said
 like "$out" 'tg4@b1, stand-ins +4 ' "and against what was held out"

@@ -1,11 +1,9 @@
 /* The latency model of genomes: terms, fit, accuracy, and its file. */
-#include "latency_model/op_table_parts.h"
 #include "latency_model/predictor.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
-#include "space/base/rng.h"
 #include "tests/tap.h"
-#include "tests/unit/space_fixture.h"
+#include "tests/unit/op_table_fixture.h"
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,43 +14,6 @@ static const struct workload prefill = {WORKLOAD_PREFILL, 128, 0, 1};
 static struct geometry geometry;
 static struct genome genomes[N_GENOMES];
 static struct op_table *table;
-
-/* Random formats for each matrix. */
-static void make_genomes(void)
-{
-    static const enum format formats[] = {FORMAT_Q2_K, FORMAT_Q4_K, FORMAT_Q6_K, FORMAT_Q8_0};
-    struct rng rng = rng_make(1, 0);
-    geometry = fixture_wide();
-    for (size_t i = 0; i < N_GENOMES; i++) {
-        genome_uniform(&genomes[i], &geometry, FORMAT_Q8_0);
-        for (uint32_t l = 0; l < geometry.n_layers; l++) {
-            genomes[i].attn[l].qkv = formats[rng_below(&rng, 4)];
-            genomes[i].ffn[l].gate_up = formats[rng_below(&rng, 4)];
-            genomes[i].ffn[l].down = formats[rng_below(&rng, 4)];
-            if (rng_below(&rng, 4) == 0)
-                genomes[i].ffn[l].width = 0;
-        }
-        genome_canonicalize(&genomes[i], &geometry, NULL);
-    }
-}
-
-/* Every operation of every genome takes 1 ns for 64 flops and 10 ns more. */
-static void make_table(void)
-{
-    struct device_class device = {.name = "nobody's machine"};
-    struct op *ops = malloc(ACCOUNT_MAX_OPS * sizeof *ops);
-    table = op_table_new(&geometry, &device, NULL);
-    for (size_t i = 0; i < N_GENOMES; i++) {
-        for (int w = 0; w < 2; w++) {
-            size_t n = account_ops(&genomes[i], &geometry, w == 0 ? &decode : &prefill, ops);
-            for (size_t k = 0; k < n; k++) {
-                int64_t at = op_table_add(table, &ops[k], NULL);
-                table->entry[at].ns = 10 + account_op_flops(&ops[k], &geometry) / 64;
-            }
-        }
-    }
-    free(ops);
-}
 
 /* What an honest machine would measure: Q4_K a fifth slower than the table says, and something
  * for each pass and layer. */
@@ -92,7 +53,7 @@ static void test_terms(const struct predictor_point *points)
 /* Out of the cores' own caches everything takes half as long. */
 static void test_caches(const struct predictor_point *far)
 {
-    struct predictor_point near, between;
+    struct predictor_point near, between, unit[2];
     struct op_sums sums;
     for (size_t i = 0; i < table->n; i++)
         table->entry[i].near_ns = table->entry[i].ns / 2;
@@ -107,9 +68,10 @@ static void test_caches(const struct predictor_point *far)
          "16 times what the caches keep are read at their pace");
     near(near.term[PREDICTOR_SHARED] / sums.weight_bytes, 15.0 / 16, 1e-3,
          "and by the byte where they end");
-    double unit = op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4);
+    predictor_unit_terms(table, &genomes[5], &geometry, &decode, 4, &unit[0]);
     table->device.private_bytes = (size_t)sums.weight_bytes / 16;
     predictor_terms(table, &genomes[5], &geometry, &decode, &between);
+    predictor_unit_terms(table, &genomes[5], &geometry, &decode, 4, &unit[1]);
     near(between.term[FORMAT_Q4_K] / far->term[FORMAT_Q4_K], 0.75, 1e-3,
          "of a model twice as large half counts as far");
     near(between.term[PREDICTOR_SHARED] / near.term[PREDICTOR_SHARED], 0.5, 1e-3,
@@ -121,9 +83,33 @@ static void test_caches(const struct predictor_point *far)
          "of one half as large as the model three quarters come from memory");
     table->device.last_bytes = 0;
     near(between.term[PREDICTOR_OPERATION], sums.n_matmuls, 0, "every matmul counts once");
-    near(op_table_unit_ns(table, &genomes[5], &geometry, &decode, 4) / unit, 1.5, 1e-3,
-         "a unit's share is that of the whole");
+    near(unit[1].table_ns / unit[0].table_ns, 1.5, 1e-3, "a unit's share is that of the whole");
     table->device.private_bytes = 0;
+}
+
+/* Whatever the caches. */
+static void test_units(size_t private_bytes, size_t last_bytes)
+{
+    for (size_t i = 0; i < table->n; i++)
+        table->entry[i].near_ns = table->entry[i].ns / 3;
+    table->device.private_bytes = private_bytes;
+    table->device.last_bytes = last_bytes;
+    double worst = 0;
+    for (size_t i = 0; i < N_GENOMES; i++) {
+        struct predictor_point whole, unit;
+        double sum[N_PREDICTOR_TERMS] = {0};
+        predictor_terms(table, &genomes[i], &geometry, &decode, &whole);
+        for (uint32_t u = 0; u <= 2 * geometry.n_layers; u++) {
+            predictor_unit_terms(table, &genomes[i], &geometry, &decode, u, &unit);
+            for (int t = 0; t < N_PREDICTOR_TERMS; t++)
+                sum[t] += unit.term[t];
+        }
+        for (int t = 0; t < N_PREDICTOR_TERMS; t++)
+            worst = fmax(worst, fabs(sum[t] - whole.term[t]) / fmax(whole.term[t], 1));
+    }
+    near(worst, 0, 1e-9, "all units have the terms of the whole, caches of %zu and %zu",
+         private_bytes, last_bytes);
+    table->device.private_bytes = table->device.last_bytes = 0;
 }
 
 static void test_choice(const struct predictor_point *points)
@@ -209,11 +195,14 @@ int main(void)
 {
     static struct predictor_point points[N_GENOMES];
     struct predictor predictor[2] = {0};
-    make_genomes();
-    make_table();
+    geometry = fixture_wide();
+    fixture_genomes(&geometry, genomes, N_GENOMES);
+    table = fixture_op_table(&geometry, genomes, N_GENOMES, &decode, &prefill);
     make_points(&decode, points);
     test_terms(points);
     test_caches(&points[5]);
+    test_units(0, 0);
+    test_units(30000, 400000);
     make_points(&decode, points);
     test_choice(points);
     test_fit(&predictor[0], points, &decode);

@@ -296,6 +296,52 @@ static void test_synthetic(void)
     ok(share[3] > share[2], "screening adds to the seeds");
 }
 
+/* Beyond a cache every byte costs more, which no sum over units can say. */
+static double beyond(const struct toy *toy, double cost)
+{
+    double finest = 0;
+    for (uint32_t u = 0; u < toy->problem.n_units; u++)
+        finest += toy->size[u] * toy_bits[TOY_BITS - 1];
+    return cost + 3 * fmax(0, cost - 0.5 * finest);
+}
+
+static void evaluate_beyond(const void *arg, const uint8_t *levels, double *objective)
+{
+    toy_evaluate(arg, levels, objective);
+    objective[1] = beyond(arg, objective[1]);
+}
+
+/* Knows the first cost, and says so of vectors that are repaired; leaves the second. */
+static void whole_cost(void *arg, const uint8_t *levels, double *cost)
+{
+    uint8_t repaired[2 * TOY_MAX_UNITS];
+    double objective[PROBLEM_MAX_OBJ] = {0};
+    const struct toy *toy = arg;
+    memcpy(repaired, levels, toy->problem.n_genes);
+    toy_repair(arg, repaired);
+    evaluate_beyond(arg, levels, objective);
+    cost[0] = memcmp(repaired, levels, toy->problem.n_genes) == 0 ? objective[1] : NAN;
+}
+
+static void test_whole_costs(void)
+{
+    double reference[3], share[2] = {0};
+    for (uint64_t instance = 0; instance < 3; instance++) {
+        struct toy toy;
+        toy_init(&toy, 12, 3, 0.3, 0.3, 70 + instance);
+        toy_reference(&toy, reference);
+        reference[1] = log(beyond(&toy, exp(reference[1])));
+        const struct search_options options = options_of(1, 40, 30);
+        for (int known = 0; known < 2; known++) {
+            toy.problem.whole_cost = known ? whole_cost : NULL;
+            share[known] += mean_share(&toy.problem, &toy.table, &options, evaluate_beyond, &toy,
+                                       150, 1, reference, 1);
+        }
+    }
+    ok(share[1] > share[0], "who knows what the whole costs finds more (%.4f times as much)",
+       share[1] / share[0]);
+}
+
 /* ---- promises ------------------------------------------------------------------------------- */
 
 static void test_no_duplicates(void)
@@ -469,6 +515,7 @@ int main(void)
     test_dtlz2();
     test_enumerated();
     test_synthetic();
+    test_whole_costs();
     test_no_duplicates();
     test_replay();
     test_exhausted();
