@@ -5,17 +5,9 @@
  * broadcast, gives partial sums for sixteen rows: no sum over lanes is ever needed, scales of the
  * rows are one register, and the tile serves every column, eight at a time. */
 #include "evaluator/kernels/int8_avx512.h"
-#include "evaluator/kernels/tile_fill_avx512.h"
+#include "evaluator/kernels/strips_avx512.h"
 
 /* ---- multiplying a tile ---- */
-
-/* Packed columns, `apart` bytes from each other, from the tile's first weight on. */
-struct columns {
-    const char *q;    /* int8 */
-    const char *sums; /* int16 of each 16 */
-    const char *d;    /* float */
-    size_t apart;
-};
 
 INLINE __m512i four_q(const struct columns *a, int c, size_t at)
 {
@@ -109,13 +101,6 @@ INLINE void block_32(const struct tile *t, size_t b, const struct columns *a, in
     }
 }
 
-/* What distinguishes the inner loops; constants wherever it is used. */
-struct kind {
-    int group; /* 16 or 32; 0 for the 32-blocks */
-    bool min;
-    int offset;
-};
-
 /* `n` columns, added to out unless this is the first tile of the rows. */
 INLINE void multiply(struct kind kind, const struct tile *t, size_t n_weights,
                      const struct columns *a, int n, bool first, __mmask16 mask, float *out,
@@ -137,9 +122,6 @@ INLINE void multiply(struct kind kind, const struct tile *t, size_t n_weights,
         _mm512_mask_storeu_ps(out + (size_t)c * out_stride, mask, total[c]);
 }
 
-typedef void multiply_fn(const struct tile *t, size_t n_weights, const struct columns *a,
-                         size_t n_cols, bool first, __mmask16 mask, float *out, size_t out_stride);
-
 INLINE void multiply_all(struct kind kind, const struct tile *t, size_t n_weights, struct columns a,
                          size_t n_cols, bool first, __mmask16 mask, float *out, size_t out_stride)
 {
@@ -158,82 +140,7 @@ INLINE void multiply_all(struct kind kind, const struct tile *t, size_t n_weight
 #undef TAKE
 }
 
-#define MULTIPLY(name, ...)                                                                        \
-    static void name(const struct tile *t, size_t n_weights, const struct columns *a,              \
-                     size_t n_cols, bool first, __mmask16 mask, float *out, size_t out_stride)     \
-    {                                                                                              \
-        multiply_all((struct kind){__VA_ARGS__}, t, n_weights, *a, n_cols, first, mask, out,       \
-                     out_stride);                                                                  \
-    }
-MULTIPLY(multiply_group16_min, 16, true, 0)
-MULTIPLY(multiply_group32_min, 32, true, 0)
-MULTIPLY(multiply_group16_offset4, 16, false, 4)
-MULTIPLY(multiply_group16_offset32, 16, false, 32)
-MULTIPLY(multiply_32_offset8, 0, false, 8)
-MULTIPLY(multiply_32_offset16, 0, false, 16)
-MULTIPLY(multiply_32_offset128, 0, false, 128)
+KINDS(MULTIPLY)
 
-/* ---- one function a format ---- */
-
-/* Activations that stay in a core's own cache. */
-enum { FEW_BYTES = 128 << 10 };
-
-INLINE void prefetch(const uint8_t *p, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
-}
-
-/* Many columns: 1024 weights at a time of all rows, strip after strip of 16, for so much of the
- * activations stays in the core's own cache while the strips go by, which whole columns would not.
- * Few columns: strip after strip of whole rows, which lie one behind the other, so that memory is
- * read in one stream and the next strip can be asked for in its order.  A ragged last strip
- * repeats its last row, unstored. */
-#define TILE(name, group, block_bytes, multiply_name, fill_call)                                   \
-    void tile_##name##_avx512(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
-                              const void *act, size_t act_bytes, size_t n_cols, float *out,        \
-                              size_t out_stride)                                                   \
-    {                                                                                              \
-        struct tile t;                                                                             \
-        struct act_view view = act_view(act, n_in, group);                                         \
-        bool few = n_cols * act_bytes <= FEW_BYTES;                                                \
-        size_t piece = few ? n_in : BLOCKS * BLOCK_K, tile = few ? BLOCK_K : piece;                \
-        for (size_t from = 0; from < n_in; from += piece) {                                        \
-            size_t to = n_in - from < piece ? n_in : from + piece;                                 \
-            for (size_t r = 0; r < n_rows; r += ROWS) {                                            \
-                struct strip strip;                                                                \
-                size_t n = n_rows - r < ROWS ? n_rows - r : ROWS;                                  \
-                for (size_t i = 0; i < ROWS; i++)                                                  \
-                    strip.row[i] = (const uint8_t *)w + (r + (i < n ? i : n - 1)) * row_bytes;     \
-                for (size_t begin = from; begin < to; begin += tile) {                             \
-                    size_t end = to - begin < tile ? to : begin + tile;                            \
-                    struct columns a = {.q = (const char *)(view.q + begin),                       \
-                                        .sums = (const char *)(view.sums + begin / GROUP),         \
-                                        .d = (const char *)(view.d + begin / (group)),             \
-                                        .apart = act_bytes};                                       \
-                    for (size_t at = begin; at < end; at += BLOCK_K) {                             \
-                        size_t k = (at - begin) / BLOCK_K, byte = at / (group) * (block_bytes);    \
-                        size_t n_blocks = (end - at < BLOCK_K ? end - at : BLOCK_K) / (group);     \
-                        if (few)                                                                   \
-                            prefetch(strip.row[0] + ROWS * (row_bytes + byte),                     \
-                                     ROWS * n_blocks * (block_bytes));                             \
-                        fill_call;                                                                 \
-                    }                                                                              \
-                    multiply_name(&t, end - begin, &a, n_cols, begin == 0,                         \
-                                  (__mmask16)((1u << n) - 1), out + r, out_stride);                \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-    }
-
-#define FILL_32(steps, bytes) fill_32(steps, bytes, &strip, byte, n_blocks, &t, k)
-
-TILE(Q2_K, BLOCK_K, 84, multiply_group16_min, fill_q2_k(&strip, byte, &t, k))
-TILE(Q3_K, BLOCK_K, 110, multiply_group16_offset4, fill_q3_k(&strip, byte, &t, k))
-TILE(Q4_K, BLOCK_K, 144, multiply_group32_min, fill_q4_k(&strip, byte, &t, k))
-TILE(Q5_K, BLOCK_K, 176, multiply_group32_min, fill_q5_k(&strip, byte, &t, k))
-TILE(Q6_K, BLOCK_K, 210, multiply_group16_offset32, fill_q6_k(&strip, byte, &t, k))
-TILE(IQ4_NL, BLOCK_32, 18, multiply_32_offset128, FILL_32(steps_iq4_nl, 18))
-TILE(Q4_0, BLOCK_32, 18, multiply_32_offset8, FILL_32(steps_q4_0, 18))
-TILE(Q5_0, BLOCK_32, 22, multiply_32_offset16, FILL_32(steps_q5_0, 22))
-TILE(Q8_0, BLOCK_32, 34, multiply_32_offset128, FILL_32(steps_q8_0, 34))
+#define TILE(name, ...) STRIPS(tile_##name##_avx512, __VA_ARGS__)
+TILES(TILE)
