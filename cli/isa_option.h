@@ -6,7 +6,8 @@
 
 #define ISA_ROW                                                                                    \
     {                                                                                              \
-        "isa", 0, OPTION_TEXT, "NAME", "kernels: ref, avx2 or avx512-vnni; else the fastest", NULL \
+        "isa", 0, OPTION_TEXT, "NAME", "kernels: ref, avx2, avx512-vnni, amx; else the fastest",   \
+            NULL                                                                                   \
     }
 
 /* Make the choice, for this process and its children.  ERR_USAGE for a name that is none,

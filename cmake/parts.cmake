@@ -4,6 +4,9 @@
 #   part_program(NAME SOURCES a.c LINKS x y)     an executable
 #   part_test(NAME SOURCES a.c LINKS x y)        a unit test program, run by ctest as NAME
 
+# What the files of an instruction set are compiled with.
+set(KERF_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
+
 set(KERF_WARNINGS -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
                   -Wpointer-arith -Wcast-align -Wwrite-strings -Wvla)
 if(KERF_WERROR)

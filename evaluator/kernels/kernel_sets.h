@@ -1,8 +1,7 @@
 /* kernel_sets.h - inside the kernels only: how a set is put together and checked.
  * A set starts as a copy of the reference; each instruction set's files then overwrite the entries
- * that they do faster, so that a format without a fast kernel still works.  A further set (matrix
- * tiles, say) is one more value of enum isa, one more branch of set_fill in kernels.c and its
- * files; it may begin with the fill functions of the set it extends. */
+ * that they do faster, so that a format without a fast kernel still works.  The set of matrix tiles
+ * starts as a copy of the AVX-512 set, which serves it where columns are few. */
 #ifndef KERF_KERNEL_SETS_H
 #define KERF_KERNEL_SETS_H
 
@@ -31,6 +30,14 @@ void layer_avx512_fill(struct kernels *set);
 void moments_avx512_fill(struct kernels *set);
 void cache_avx512_fill(struct kernels *set);
 void attend_avx512_fill(struct kernels *set); /* behind packing and unpacking */
+void int8_amx_fill(struct kernels *set); /* both: behind what serves few columns */
+void float_amx_fill(struct kernels *set);
+
+/* Whether the processor has matrix tiles of int8 and bf16. */
+bool amx_is_there(void);
+/* Ask the operating system for them: for this process, its threads and what it forks.  0, or -1
+ * with ERR_RESOURCE where it says no. */
+int amx_permit(struct err *err);
 
 /* Positions that attention takes at a time: fewer where they are wide, so that keys and values of a
  * tile stay in the first cache.  Vectors are padded to whole registers of any set. */

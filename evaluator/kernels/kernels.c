@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const char *const isa_names[N_ISAS] = {
-    [ISA_REF] = "ref", [ISA_AVX2] = "avx2", [ISA_AVX512] = "avx512-vnni"};
+    [ISA_REF] = "ref", [ISA_AVX2] = "avx2", [ISA_AVX512] = "avx512-vnni", [ISA_AMX] = "amx"};
 
 static struct kernels sets[N_ISAS];
 static struct err refusals[N_ISAS]; /* why a set is not offered; ERR_NONE when it is */
@@ -61,7 +61,12 @@ static bool machine_has(enum isa isa)
         return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512vnni") && (isa != ISA_AMX || amx_is_there());
+}
+
+static int machine_permits(enum isa isa, struct err *err)
+{
+    return isa == ISA_AMX ? amx_permit(err) : 0;
 }
 
 static void set_fill(enum isa isa, struct kernels *set)
@@ -73,6 +78,9 @@ static void set_fill(enum isa isa, struct kernels *set)
         moments_avx2_fill(set);
         cache_avx2_fill(set);
         attend_avx2_fill(set);
+    } else if (isa == ISA_AMX) {
+        int8_amx_fill(set);
+        float_amx_fill(set);
     } else {
         int8_avx512_fill(set);
         float_avx512_fill(set);
@@ -87,6 +95,13 @@ static bool machine_has(enum isa isa)
 {
     (void)isa;
     return false;
+}
+
+static int machine_permits(enum isa isa, struct err *err)
+{
+    (void)isa;
+    (void)err;
+    return 0;
 }
 
 static void set_fill(enum isa isa, struct kernels *set)
@@ -104,7 +119,13 @@ static void build(enum isa isa)
                 isa_names[isa]);
         return;
     }
-    sets[isa] = *kernels_reference();
+    if (machine_permits(isa, err) != 0)
+        return;
+    const struct kernels *base =
+        isa == ISA_AMX ? kernels_for(ISA_AVX512, err) : kernels_reference();
+    if (base == NULL)
+        return;
+    sets[isa] = *base;
     sets[isa].isa = isa;
     sets[isa].name = isa_names[isa];
     set_fill(isa, &sets[isa]);
@@ -122,9 +143,15 @@ static void build_avx512(void)
     build(ISA_AVX512);
 }
 
+static void build_amx(void)
+{
+    build(ISA_AMX);
+}
+
 const struct kernels *kernels_for(enum isa isa, struct err *err)
 {
-    static pthread_once_t avx2_once = PTHREAD_ONCE_INIT, avx512_once = PTHREAD_ONCE_INIT;
+    static pthread_once_t avx2_once = PTHREAD_ONCE_INIT, avx512_once = PTHREAD_ONCE_INIT,
+                          amx_once = PTHREAD_ONCE_INIT;
     switch (isa) {
     case ISA_REF:
         return kernels_reference();
@@ -133,6 +160,9 @@ const struct kernels *kernels_for(enum isa isa, struct err *err)
         break;
     case ISA_AVX512:
         pthread_once(&avx512_once, build_avx512);
+        break;
+    case ISA_AMX:
+        pthread_once(&amx_once, build_amx);
         break;
     default:
         assert(!"an instruction set");
@@ -152,8 +182,8 @@ int kernels_check_variable(struct err *err)
     if (name == NULL)
         return 0;
     if (isa_parse(name) == N_ISAS) {
-        err_set(err, ERR_USAGE, "%s: no kernels of that name; expected ref, avx2 or avx512-vnni",
-                name);
+        err_set(err, ERR_USAGE,
+                "%s: no kernels of that name; expected ref, avx2, avx512-vnni or amx", name);
         return -1;
     }
     return kernels_for(isa_parse(name), err) != NULL ? 0 : -1;

@@ -14,7 +14,8 @@
  * With ACT_FLOAT the packed activation is the float vector, and products are those of floats, but
  * for one freedom: with quantized weights a set may round an activation by up to 2^-22 of the
  * largest of its group of 16 (or 2^-123, if that is more).  A value that is not finite leaves no
- * finite product. */
+ * finite product.  Matrix tiles (ISA_AMX, from 16 columns on) besides take values below 2^-126 for
+ * zero, within sums too, and activations from 2^128 - 2^119 on for infinite. */
 #ifndef KERF_KERNELS_H
 #define KERF_KERNELS_H
 
@@ -25,7 +26,9 @@
 
 struct err;
 
-enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, N_ISAS }; /* AVX512 means F, BW, VL, DQ and VNNI */
+/* AVX512 means F, BW, VL, DQ and VNNI; AMX means it with tiles of int8 and bf16 for many columns.
+ */
+enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, ISA_AMX, N_ISAS };
 
 /* Bytes of a packed activation vector of n_in values for (weights, act): n_in * 4 for ACT_FLOAT, a
  * multiple of 64 for ACT_Q8.  Packed vectors are best 64-byte aligned; 4 bytes suffice. */
@@ -95,7 +98,7 @@ size_t kernels_attend_bytes(size_t head_dim);
 
 struct kernels {
     enum isa isa;
-    const char *name;                               /* "ref", "avx2", "avx512-vnni" */
+    const char *name;                               /* "ref", "avx2", "avx512-vnni", "amx" */
     kernel_pack_fn *pack[N_FORMATS][N_ACT_FORMATS]; /* NULL where the pair makes no sense (float
                                                        weights with ACT_Q8) */
     kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];
@@ -128,8 +131,9 @@ struct kernels {
 /* The reference set: always there. */
 const struct kernels *kernels_reference(void);
 
-/* The set for `isa`, or NULL with `err` filled when this machine lacks it (ERR_RESOURCE) or it did
- * not reproduce the reference on the fixed input (ERR_INTERNAL). */
+/* The set for `isa`, or NULL with `err` filled when this machine lacks it or its operating system
+ * does not permit it (ERR_RESOURCE), or it did not reproduce the reference on the fixed input
+ * (ERR_INTERNAL). */
 const struct kernels *kernels_for(enum isa isa, struct err *err);
 
 /* Names a set in the environment: none but that one is chosen, here and in child processes. */

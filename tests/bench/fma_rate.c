@@ -37,11 +37,11 @@ __attribute__((target("avx2,fma"))) static void burst_256(size_t n)
 
 double fma_burst(enum isa isa, double n)
 {
-    size_t lanes = isa == ISA_AVX512 ? 16 : 8, sums = isa == ISA_AVX512 ? SUMS : SUMS - 2;
+    size_t lanes = isa >= ISA_AVX512 ? 16 : 8, sums = isa >= ISA_AVX512 ? SUMS : SUMS - 2;
     size_t rounds = (size_t)(n / (double)(2 * lanes * sums)) + 1;
     if (isa == ISA_REF)
         return 0;
-    (isa == ISA_AVX512 ? burst_512 : burst_256)(rounds);
+    (isa >= ISA_AVX512 ? burst_512 : burst_256)(rounds);
     return (double)(2 * lanes * sums * rounds);
 }
 #else
