@@ -258,22 +258,15 @@ static int prepare(const struct question *q, struct workbench *bench, struct err
 
 static int calibrate_study(const struct question *q, struct err *err)
 {
-    static int cpu[MAX_THREADS];
     struct workbench bench;
     struct study study;
 
     if (beginning_look(&study, q->dir, err) != 0)
         return -1;
-    struct evaluation_place place = {
-        .cpu = cpu, .n_threads = study.threads < MAX_THREADS ? study.threads : MAX_THREADS};
-    struct machine *machine = machine_load(err);
-    if (machine == NULL)
+    struct evaluation_place place = {.n_threads = study.threads};
+    if (workbench_open(&bench, &study, &place, err) != 0)
         return -1;
-    int status = machine_plan(machine, 0, 1, place.n_threads, cpu, err);
-    machine_destroy(machine);
-    if (status != 0 || workbench_open(&bench, &study, &place, err) != 0)
-        return -1;
-    status = prepare(q, &bench, err);
+    int status = prepare(q, &bench, err);
     workbench_close(&bench);
     return status;
 }

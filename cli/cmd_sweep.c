@@ -43,7 +43,6 @@ struct sweeping {
     struct exporter exporter;
     struct workbench bench;
     struct evaluation_place place;
-    int *cpu;
     char store[STUDY_PATH_MAX];
     struct baseline baseline;
     struct sweep_point *point; /* [baseline.n][2] */
@@ -56,19 +55,11 @@ struct sweeping {
 static int open_bench(struct sweeping *s, struct err *err)
 {
     const struct study *study = &s->reading.study;
-    struct machine *machine = machine_load(err);
-    s->cpu = calloc(study->threads, sizeof *s->cpu);
     scratch_path(study, "store", s->store);
-    s->place = (struct evaluation_place){s->cpu, study->threads, s->store, study->max_disk};
-    int status = -1;
-    if (s->cpu == NULL)
-        err_set(err, ERR_MEMORY, "sweep: out of memory");
-    else if (machine != NULL)
-        status = machine_plan(machine, 0, 1, study->threads, s->cpu, err);
-    machine_destroy(machine);
-    if (status == 0)
-        status = workbench_open(&s->bench, study, &s->place, err);
-    return status == 0 ? workbench_open_tables(&s->bench, err) : -1;
+    s->place = (struct evaluation_place){NULL, study->threads, s->store, study->max_disk};
+    if (workbench_open(&s->bench, study, &s->place, err) != 0)
+        return -1;
+    return workbench_open_tables(&s->bench, err);
 }
 
 static int sweeping_open(struct sweeping *s, const char *dir, struct err *err)
@@ -88,7 +79,6 @@ static void sweeping_close(struct sweeping *s)
     free(s->exact);
     baseline_fini(&s->baseline);
     workbench_close(&s->bench);
-    free(s->cpu);
     exporter_close(&s->exporter);
     if (s->reading.archive != NULL)
         reading_close(&s->reading);
@@ -114,10 +104,10 @@ static int measure_kld(struct sweeping *s, const char *path, double *kld, struct
     struct parent *file = parent_open(path, err);
     struct model *model = file != NULL ? model_of_parent(file, err) : NULL;
     struct forward *forward = model != NULL ? workbench_forward(bench, model, err) : NULL;
-    if (forward != NULL && quiet_work_begin(bench->quiet, err) == 0) {
+    if (forward != NULL && quiet_work_begin(bench->stand.quiet, err) == 0) {
         status = quality_measure(forward, bench->parent_model, bench->states, &bench->heldout,
                                  (uint32_t)s->baseline.tokens, &quality, err);
-        quiet_work_end(bench->quiet);
+        quiet_work_end(bench->stand.quiet);
     }
     if (status == 0)
         *kld = quality.kld;
@@ -160,8 +150,8 @@ static int compare_item(struct sweeping *s, size_t i, const char *draft, struct 
         hash_weights(draft, &weights, err) != 0)
         return -1;
     exact->weights = equal(memcmp(&weights, &item->weights, sizeof weights) == 0);
-    if (strcmp(s->baseline.kernels, s->bench.kernels->name) != 0 ||
-        strcmp(s->baseline.device, s->bench.device.name) != 0)
+    if (strcmp(s->baseline.kernels, s->bench.stand.kernels->name) != 0 ||
+        strcmp(s->baseline.device, s->bench.stand.device.name) != 0)
         return 0;
     if (measure_kld(s, baseline_model(&s->baseline, i, path), &exact->kld_is, err) != 0)
         return -1;
@@ -253,11 +243,11 @@ static int time_item(struct sweeping *s, size_t i, struct err *err)
     const struct study *study = &s->reading.study;
     const struct workload workload[2] = {study->decode, study->prefill};
     char model[PATH_ROOM], program[PATH_ROOM];
-    struct match match = {.abba = {.quiet = s->bench.quiet},
+    struct match match = {.abba = {.quiet = s->bench.stand.quiet},
                           .job = {.program = SELF,
                                   .model = baseline_model(&s->baseline, i, model),
                                   .n_threads = study->threads,
-                                  .cpu = s->cpu,
+                                  .cpu = s->bench.stand.cpu,
                                   .workload = workload,
                                   .n_workloads = 2},
                           .baseline = baseline_program(&s->baseline, program)};
@@ -391,8 +381,8 @@ static int run_save(struct sweeping *s, const char *dir, size_t n, bool force, s
     /* Without this file the folder is no baseline, should the rest not come to its end. */
     unlink(path);
     snprintf(baseline->version, sizeof baseline->version, "%s", KERF_VERSION);
-    snprintf(baseline->device, sizeof baseline->device, "%s", s->bench.device.name);
-    snprintf(baseline->kernels, sizeof baseline->kernels, "%s", s->bench.kernels->name);
+    snprintf(baseline->device, sizeof baseline->device, "%s", s->bench.stand.device.name);
+    snprintf(baseline->kernels, sizeof baseline->kernels, "%s", s->bench.stand.kernels->name);
     baseline->parent = s->reading.study.parent;
     baseline->tokens = s->reading.study.search_tokens;
     if (file_make_dirs(dir, err) != 0 || copy_program(baseline, err) != 0)

@@ -13,7 +13,9 @@ static int dispatch(struct workbench *bench, const struct work *work, cJSON *res
         return -1;
     if (work->kind == WORK_SENSITIVITY)
         return evaluation_sensitivity(bench, work->unit, result, err);
-    return evaluation_candidate(bench, work, result, err);
+    return workbench_open_latencies(bench, err) == 0
+               ? evaluation_candidate(bench, work, result, err)
+               : -1;
 }
 
 /* What became of the store, for the one who watches over all of them. */
@@ -45,7 +47,7 @@ char *evaluation_run(const struct study *study, const struct evaluation_place *p
         err_set(err, ERR_MEMORY, "evaluation: out of memory");
     } else if (dispatch(&bench, work, result, err) == 0) {
         cJSON_AddStringToObject(result, "kind", kinds[work->kind]);
-        cJSON_AddStringToObject(result, "kernels", bench.kernels->name);
+        cJSON_AddStringToObject(result, "kernels", bench.stand.kernels->name);
         cJSON_AddNumberToObject(result, "threads", place->n_threads);
         put_store(&bench, result);
         cJSON_AddNumberToObject(result, "seconds", (double)(clock_now_ns() - start_ns) * 1e-9);

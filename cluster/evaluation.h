@@ -16,7 +16,7 @@
 #include "space/study.h"
 
 struct evaluation_place {
-    const int *cpu; /* [n_threads] PUs of this worker */
+    const int *cpu; /* [n_threads] PUs of this worker; NULL: as one alone would have them */
     uint32_t n_threads;
     const char *store; /* folder of the variant store (node-local) */
     uint64_t max_disk; /* bytes that it may hold, 0: no bound */

@@ -48,7 +48,7 @@ static int score_tasks(struct workbench *bench, struct forward *forward, cJSON *
             cJSON_AddNumberToObject(node, "acc_norm_se", score.acc_norm_se);
         }
         task_destroy(task);
-        if (status != 0 || quiet_work_step(bench->quiet, err) != 0)
+        if (status != 0 || quiet_work_step(bench->stand.quiet, err) != 0)
             return -1;
     }
     return 0;
@@ -278,12 +278,12 @@ int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON
     }
     struct forward *forward = NULL;
     struct model *model = NULL;
-    int status = quiet_work_begin(bench->quiet, err);
+    int status = quiet_work_begin(bench->stand.quiet, err);
     if (status == 0) {
         model = candidate_model(bench, work, genome, err);
         forward = model != NULL ? workbench_forward(bench, model, err) : NULL;
         status = forward != NULL ? score(bench, forward, work, result, err) : -1;
-        quiet_work_end(bench->quiet);
+        quiet_work_end(bench->stand.quiet);
     }
     if (status == 0)
         status = put_weights(bench, work, genome, result, err);

@@ -16,8 +16,9 @@ static int ensure_op_table(struct workbench *bench, struct err *err)
     char path[STUDY_PATH_MAX];
     study_path(bench->study, TABLE_OPS, path);
     struct workload workloads[2] = {bench->study->decode, bench->study->prefill};
-    struct op_table *table = op_table_ensure(path, bench->space, workloads, 2, bench->kernels,
-                                             bench->team, bench->quiet, &bench->device, err);
+    struct op_table *table =
+        op_table_ensure(path, bench->space, workloads, 2, bench->stand.kernels, bench->stand.team,
+                        bench->stand.quiet, &bench->stand.device, err);
     op_table_destroy(table);
     return table != NULL ? 0 : -1;
 }
@@ -41,8 +42,8 @@ static int measure_reference(struct workbench *bench, const char *path, struct e
         evaluation_put_probe(reference, "decode", &pair[0].candidate, 0);
         evaluation_put_probe(reference, "prefill", &pair[1].candidate, 0);
         cJSON *device = cJSON_AddObjectToObject(reference, "device");
-        cJSON_AddStringToObject(device, "name", bench->device.name);
-        cJSON_AddRawToObject(device, "details", bench->device.details);
+        cJSON_AddStringToObject(device, "name", bench->stand.device.name);
+        cJSON_AddRawToObject(device, "details", bench->stand.device.details);
         char *text = cJSON_Print(reference);
         status = text != NULL ? file_replace(path, text, strlen(text), err) : -1;
         free(text);
@@ -62,10 +63,11 @@ int evaluation_prepare(struct workbench *bench, cJSON *result, struct err *err)
     study_path(bench->study, TABLE_REFERENCE, path);
     if (!file_exists(path) && measure_reference(bench, path, err) != 0)
         return -1;
-    id128_hex(bench->device.id, device);
-    cJSON_AddStringToObject(result, "device", bench->device.name);
+    id128_hex(bench->stand.device.id, device);
+    cJSON_AddStringToObject(result, "device", bench->stand.device.name);
     cJSON_AddStringToObject(result, "device_id", device);
     cJSON_AddBoolToObject(result, "diagonal", done.is_diagonal);
-    cJSON_AddNumberToObject(result, "private_cache", (double)machine_private_cache(bench->machine));
+    cJSON_AddNumberToObject(result, "private_cache",
+                            (double)machine_private_cache(bench->stand.machine));
     return 0;
 }

@@ -133,7 +133,8 @@ static int measure_unit(struct deviations *d, uint32_t unit, cJSON *result, stru
             if (!isnan(sensitivity_at(d->table, g, l)->kld))
                 continue;
             /* Step aside for a probe that waits. */
-            if (measure_row(d, g, l, rows, err) != 0 || quiet_work_step(d->bench->quiet, err) != 0)
+            if (measure_row(d, g, l, rows, err) != 0 ||
+                quiet_work_step(d->bench->stand.quiet, err) != 0)
                 return -1;
         }
     return 0;
@@ -147,9 +148,9 @@ int evaluation_sensitivity(struct workbench *bench, uint32_t unit, cJSON *result
         return -1;
     }
     int status = -1;
-    if (open_deviations(d, bench, err) == 0 && quiet_work_begin(bench->quiet, err) == 0) {
+    if (open_deviations(d, bench, err) == 0 && quiet_work_begin(bench->stand.quiet, err) == 0) {
         status = measure_unit(d, unit, result, err);
-        quiet_work_end(bench->quiet);
+        quiet_work_end(bench->stand.quiet);
     }
     close_deviations(d);
     free(d);

@@ -45,8 +45,8 @@ static int make_calibration(struct workbench *bench, const char *path,
     if (token_set_read(&set, bench->tokenizer, study->calibration, study->separator,
                        study->sequence, study->calibration_tokens, 2, err) != 0)
         return -1;
-    int status = calibration_ensure(path, bench->parent, &study->parent, bench->kernels,
-                                    bench->team, &set, options, &done->calibration, err);
+    int status = calibration_ensure(path, bench->parent, &study->parent, bench->stand.kernels,
+                                    bench->stand.team, &set, options, &done->calibration, err);
     if (status == 0 && done->calibration != CALIBRATION_FOUND)
         log_info("prepare", "calibration tokens=%u", set.n_tokens);
     done->n_tokens = set.n_tokens;
@@ -102,8 +102,8 @@ static int make_states(struct workbench *bench, struct preparation *done, struct
     struct err why = {0};
     log_info("prepare", "parent states tokens=%u", bench->heldout.n_tokens);
     done->states_made = true;
-    if (parent_states_make(path, &bench->study->parent, bench->parent_model, bench->kernels,
-                           bench->team, &bench->heldout, &why) == 0)
+    if (parent_states_make(path, &bench->study->parent, bench->parent_model, bench->stand.kernels,
+                           bench->stand.team, &bench->heldout, &why) == 0)
         return 0;
     /* A weight that is to blame is named. */
     if (why.code != ERR_DATA || parent_check_weights(bench->parent, err) == 0)
@@ -119,7 +119,7 @@ int preparation_make(struct workbench *bench, const struct calibration_options *
 
     *done = (struct preparation){.calibration = CALIBRATION_FOUND};
     if (file_make_dirs(study_path(bench->study, "tables", path), err) != 0 ||
-        quiet_work_begin(bench->quiet, err) != 0)
+        quiet_work_begin(bench->stand.quiet, err) != 0)
         return -1;
     study_path(bench->study, TABLE_CALIBRATION, path);
     int status = make_calibration(bench, path, options, done, err);
@@ -132,6 +132,6 @@ int preparation_make(struct workbench *bench, const struct calibration_options *
     if (status == 0)
         status = make_states(bench, done, err);
     done->states_s = seconds_since(start_ns);
-    quiet_work_end(bench->quiet);
+    quiet_work_end(bench->stand.quiet);
     return status;
 }

@@ -1,5 +1,5 @@
 #include "cluster/workbench.h"
-#include "latency_model/stand.h"
+#include "latency_model/workload_run.h"
 #include "space/base/config_json.h"
 #include "space/base/err.h"
 #include "space/base/log.h"
@@ -33,16 +33,10 @@ int workbench_open(struct workbench *bench, const struct study *study,
     memset(bench, 0, sizeof *bench);
     bench->study = study;
     bench->place = place;
-    bench->kernels = kernels_select();
-    bench->machine = machine_load(err);
-    if (bench->machine == NULL)
-        goto undo;
-    machine_device_class(bench->machine, place->n_threads, bench->kernels->name, &bench->device);
     /* Bind first, then touch memory (design.md section 7). */
-    struct machine_place where = {.machine = bench->machine, .cpu = place->cpu};
-    bench->team = team_create(place->n_threads, machine_place_member, &where, err);
-    bench->quiet = bench->team != NULL ? quiet_open(err) : NULL;
-    bench->parent = bench->quiet != NULL ? parent_open(study->model, err) : NULL;
+    if (stand_open_on(&bench->stand, place->cpu, place->n_threads, err) != 0)
+        return -1;
+    bench->parent = parent_open(study->model, err);
     bench->parent_model = bench->parent != NULL ? model_of_parent(bench->parent, err) : NULL;
     if (bench->parent_model == NULL)
         goto undo;
@@ -78,11 +72,12 @@ static int open_reference(struct workbench *bench, struct err *err)
     }
     const cJSON *device = config_json_get(&json, "/device/name");
     if (status == 0 &&
-        (!cJSON_IsString(device) || strcmp(device->valuestring, bench->device.name) != 0)) {
+        (!cJSON_IsString(device) || strcmp(device->valuestring, bench->stand.device.name) != 0)) {
         err_set(err, ERR_RESOURCE,
                 "%s: measured on %s, this is %s; latencies of unlike machines "
                 "are not mixed",
-                path, cJSON_IsString(device) ? device->valuestring : "nothing", bench->device.name);
+                path, cJSON_IsString(device) ? device->valuestring : "nothing",
+                bench->stand.device.name);
         status = -1;
     }
     config_json_close(&json);
@@ -102,9 +97,14 @@ int workbench_open_tables(struct workbench *bench, struct err *err)
         return -1;
     bench->states = parent_states_open(study_path(study, TABLE_STATES, path), &study->parent,
                                        &bench->heldout, err);
-    if (bench->states == NULL)
-        return -1;
-    bench->ops = op_table_load(study_path(study, TABLE_OPS, path), &bench->device, err);
+    return bench->states != NULL ? 0 : -1;
+}
+
+int workbench_open_latencies(struct workbench *bench, struct err *err)
+{
+    char path[STUDY_PATH_MAX];
+    study_path(bench->study, TABLE_OPS, path);
+    bench->ops = op_table_load(path, &bench->stand.device, err);
     return bench->ops != NULL ? open_reference(bench, err) : -1;
 }
 
@@ -118,9 +118,7 @@ void workbench_close(struct workbench *bench)
     tokenizer_destroy(bench->tokenizer);
     model_destroy(bench->parent_model);
     parent_close(bench->parent);
-    quiet_close(bench->quiet);
-    team_destroy(bench->team);
-    machine_destroy(bench->machine);
+    stand_close(&bench->stand);
     memset(bench, 0, sizeof *bench);
 }
 
@@ -128,7 +126,7 @@ struct forward *workbench_forward(const struct workbench *bench, const struct mo
                                   struct err *err)
 {
     struct forward_options options = room_needed(bench->study);
-    return forward_create(model, bench->kernels, bench->team, &options, err);
+    return forward_create(model, bench->stand.kernels, bench->stand.team, &options, err);
 }
 
 /* Prompt tokens of a workload: the held-out text itself, so that timing sees real activations; of
@@ -139,6 +137,7 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
                           struct err *err)
 {
     uint32_t wanted = workload_positions(workload) * workload->batch;
+    struct probe_result results[2];
     char name[32];
     if (bench->heldout.n_tokens < wanted) {
         err_set(err, ERR_CONFIG,
@@ -147,19 +146,9 @@ static int probe_workload(struct workbench *bench, struct forward *reference,
                 workload_format(workload, name), wanted, bench->heldout.n_tokens);
         return -1;
     }
-    uint32_t n_vocab = bench->study->geometry.n_vocab;
-    struct workload_run run[2] = {
-        workload_run_make(reference, bench->heldout.tokens, workload, n_vocab),
-        workload_run_make(candidate, bench->heldout.tokens, workload, n_vocab)};
-    struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
-    struct probe_result results[2];
-    struct sample_place place = {.cpu = bench->place->cpu[0], .team = bench->team};
-    footing_recall(bench->device.name, &place.best);
-    stand_name_reference(bench->machine, &bench->device, forward_model(reference),
-                         forward_model(candidate), workload, &place);
-    if (probe_run(items, 2, plan, &place, rng, results, err) != 0)
+    if (stand_time(&bench->stand, reference, candidate, bench->heldout.tokens, workload, plan, rng,
+                   results, err) != 0)
         return -1;
-    footing_keep(bench->device.name, &place.best);
     pair->reference = results[0];
     pair->candidate = results[1];
     return 0;
@@ -175,12 +164,12 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
     plan.rounds_max = rounds_max;
     plan.ci = bench->study->ci;
     const struct workload *workload[2] = {&bench->study->decode, &bench->study->prefill};
-    if (quiet_probe_begin(bench->quiet, err) != 0)
+    if (quiet_probe_begin(bench->stand.quiet, err) != 0)
         return -1;
     int status = 0;
     for (int i = 0; i < 2 && status == 0; i++)
         status =
             probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i], err);
-    quiet_probe_end(bench->quiet);
+    quiet_probe_end(bench->stand.quiet);
     return status;
 }

@@ -9,21 +9,15 @@
 #include "evaluator/compression/workshop.h"
 #include "evaluator/quality/quality.h"
 #include "evaluator/tokenizer.h"
-#include "latency_model/machine.h"
 #include "latency_model/op_table.h"
-#include "latency_model/quiet.h"
-#include "latency_model/workload_run.h"
+#include "latency_model/stand.h"
 
 struct err;
 
 struct workbench {
     const struct study *study;
     const struct evaluation_place *place;
-    struct machine *machine;
-    struct team *team;
-    const struct kernels *kernels;
-    struct quiet *quiet;
-    struct device_class device;
+    struct stand stand;         /* on the place's cores */
     struct parent *parent;      /* before the tables are there; else the workshop's */
     struct model *parent_model; /* the parent as its file has it: the reference candidate */
     struct tokenizer *tokenizer;
@@ -33,6 +27,8 @@ struct workbench {
     /* Behind workbench_open_tables only. */
     struct workshop shop;
     struct parent_states *states;
+
+    /* Behind workbench_open_latencies only. */
     struct op_table *ops;
     double reference_ns[2]; /* decode, prefill: of the parent, measured once a study */
 };
@@ -40,8 +36,10 @@ struct workbench {
 /* Machine, team, kernels, parent, tokenizer, held-out tokens. */
 int workbench_open(struct workbench *bench, const struct study *study,
                    const struct evaluation_place *place, struct err *err);
-/* The tables that WORK_PREPARE made, and the store. */
+/* Of the tables that WORK_PREPARE made those of the weights, and the store. */
 int workbench_open_tables(struct workbench *bench, struct err *err);
+/* Those of latencies. */
+int workbench_open_latencies(struct workbench *bench, struct err *err);
 void workbench_close(struct workbench *bench); /* a zeroed struct is fine */
 
 /* A forward pass for `model` with room for sequences, prompts and contexts of this study. */

@@ -7,6 +7,7 @@
 #include "space/base/rng.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define RNG_STREAM 0x73747564 /* "stud" */
 
@@ -44,6 +45,8 @@ struct running {
     struct pace_sample *kept;  /* as taken */
     struct pace_time *settled; /* [n] */
     size_t n_taken, room;
+    struct footing *footing; /* [2 n (1 + MAX_REPEATS)] of this round */
+    size_t n_footings;
 };
 
 /* --- opening --- */
@@ -84,9 +87,10 @@ static int take_memory(struct running *r, struct err *err)
     r->taken = calloc(r->room + 1, sizeof *r->taken);
     r->kept = calloc(r->room + 1, sizeof *r->kept);
     r->settled = calloc(n + 1, sizeof *r->settled);
+    r->footing = calloc(2 * n * (1 + MAX_REPEATS) + 1, sizeof *r->footing);
     r->tokens = calloc(tokens_needed(r->study), sizeof *r->tokens);
     if (r->model != NULL && r->turn != NULL && r->order != NULL && r->taken != NULL &&
-        r->kept != NULL && r->settled != NULL && r->tokens != NULL)
+        r->kept != NULL && r->settled != NULL && r->footing != NULL && r->tokens != NULL)
         return 0;
     err_set(err, ERR_MEMORY, "latency study: out of memory");
     return -1;
@@ -156,6 +160,7 @@ static void running_close(struct running *r)
         model_destroy(r->model[i]);
     stand_in_destroy(r->weights);
     free(r->tokens);
+    free(r->footing);
     free(r->settled);
     free(r->kept);
     free(r->taken);
@@ -176,6 +181,8 @@ static int take(struct running *r, size_t candidate, uint32_t w, double *seconds
     *seconds += sample.ns * item->n_units * 1e-9;
     r->taken[r->n_taken++] = (struct taken){
         .sample = {(uint32_t)candidate, sample.ns}, .workload = w, .rejection = sample.rejection};
+    memcpy(r->footing + r->n_footings, sample.footing, sizeof sample.footing);
+    r->n_footings += 2;
     return 0;
 }
 
@@ -203,11 +210,16 @@ static int run_round(struct running *r, struct rng *rng, struct err *err)
 
     if (status != 0)
         return -1;
+    if (r->n_taken == 0)
+        stand_recall(r->stand);
+    r->n_footings = 0;
     for (size_t i = 0; i < n; i++)
         r->order[i] = i;
     rng_shuffle(rng, r->order, n, sizeof r->order[0]);
     for (size_t i = 0; i < n && status == 0; i++)
         status = take_turn(r, r->order[i], err);
+    footing_learn(&r->stand->place.best, r->footing, r->n_footings);
+    stand_keep(r->stand);
     quiet_probe_end(r->stand->quiet);
     return status;
 }

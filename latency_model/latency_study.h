@@ -2,11 +2,11 @@
  * has been compressed: their weights are stand-ins (stand_in.h).
  *
  * All candidates are there at the same time.  Round by round, in shuffled order, each of them takes
- * its turn, pinned and alone on the node: the prompt once, then decoding behind it for about as long.
- * What slows the machine for a while
- * slows all of them: the pace of the machine is told from their own times (pace.h), so that none of
- * them has to be a reference.  Samples that were disturbed (sample.h) do not count, but where too
- * few others are left. */
+ * its turn, pinned and alone on the node: the prompt once, then decoding behind it for about as
+ * long. What slows the machine for a while slows all of them: the pace of the machine is told from
+ * their own times (pace.h), so that none of them has to be a reference.  Samples that were
+ * disturbed (sample.h), by the best that the node has shown so far, do not count, but where too few
+ * others are left. */
 #ifndef KERF_LATENCY_STUDY_H
 #define KERF_LATENCY_STUDY_H
 

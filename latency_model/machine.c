@@ -218,6 +218,15 @@ int machine_bind_thread(const struct machine *machine, int cpu, struct err *err)
     return status;
 }
 
+void machine_free_thread(const struct machine *machine)
+{
+    hwloc_const_bitmap_t all = hwloc_topology_get_topology_cpuset(machine->topology);
+    if (!machine_is_real(machine))
+        return;
+    hwloc_set_cpubind(machine->topology, all, HWLOC_CPUBIND_THREAD);
+    hwloc_set_membind(machine->topology, all, HWLOC_MEMBIND_DEFAULT, HWLOC_MEMBIND_THREAD);
+}
+
 int machine_place_member(void *arg, unsigned member, struct err *err)
 {
     const struct machine_place *place = arg;

@@ -32,6 +32,9 @@ int machine_plan(const struct machine *machine, uint32_t worker, uint32_t n_work
  * binding back. */
 int machine_bind_thread(const struct machine *machine, int cpu, struct err *err);
 
+/* The calling thread may run everywhere again that the machine was read with. */
+void machine_free_thread(const struct machine *machine);
+
 /* For team_create: arg is a struct machine_place; member i goes to cpu[i]. */
 struct machine_place {
     const struct machine *machine;

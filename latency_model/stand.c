@@ -12,28 +12,42 @@
 
 #define ENERGY_NS 1000000000 /* counters tick every millisecond or so */
 
-int stand_open(struct stand *stand, uint32_t n_threads, struct err *err)
+/* Of a stand whose machine and number of threads are known; cpu NULL: as planned for one worker. */
+static int open_cores(struct stand *stand, const int *cpu, struct err *err)
+{
+    stand->cpu = calloc(stand->n_threads, sizeof *stand->cpu);
+    if (stand->cpu == NULL) {
+        err_set(err, ERR_MEMORY, "probe: out of memory");
+        return -1;
+    }
+    if (cpu != NULL)
+        memcpy(stand->cpu, cpu, stand->n_threads * sizeof *cpu);
+    else if (machine_plan(stand->machine, 0, 1, stand->n_threads, stand->cpu, err) != 0)
+        return -1;
+    struct machine_place place = {.machine = stand->machine, .cpu = stand->cpu};
+    machine_device_class(stand->machine, stand->n_threads, stand->kernels->name, &stand->device);
+    stand->team = team_create(stand->n_threads, machine_place_member, &place, err);
+    stand->quiet = stand->team != NULL ? quiet_open(err) : NULL;
+    stand->place = (struct sample_place){.cpu = stand->cpu[0], .team = stand->team};
+    return stand->quiet != NULL ? 0 : -1;
+}
+
+int stand_open_on(struct stand *stand, const int *cpu, uint32_t n_threads, struct err *err)
 {
     *stand = (struct stand){.kernels = kernels_select()};
     stand->machine = machine_load(err);
     if (stand->machine == NULL)
         return -1;
     stand->n_threads = n_threads > 0 ? n_threads : machine_n_cores(stand->machine);
-    stand->cpu = calloc(stand->n_threads, sizeof *stand->cpu);
-    if (stand->cpu == NULL)
-        err_set(err, ERR_MEMORY, "probe: out of memory");
-    else if (machine_plan(stand->machine, 0, 1, stand->n_threads, stand->cpu, err) == 0) {
-        struct machine_place place = {.machine = stand->machine, .cpu = stand->cpu};
-        machine_device_class(stand->machine, stand->n_threads, stand->kernels->name,
-                             &stand->device);
-        stand->team = team_create(stand->n_threads, machine_place_member, &place, err);
-        stand->quiet = stand->team != NULL ? quiet_open(err) : NULL;
-        stand->place = (struct sample_place){.cpu = stand->cpu[0], .team = stand->team};
-    }
-    if (stand->quiet != NULL)
+    if (open_cores(stand, cpu, err) == 0)
         return 0;
     stand_close(stand);
     return -1;
+}
+
+int stand_open(struct stand *stand, uint32_t n_threads, struct err *err)
+{
+    return stand_open_on(stand, NULL, n_threads, err);
 }
 
 void stand_close(struct stand *stand)
@@ -41,8 +55,52 @@ void stand_close(struct stand *stand)
     quiet_close(stand->quiet);
     team_destroy(stand->team);
     free(stand->cpu);
+    if (stand->machine != NULL)
+        machine_free_thread(stand->machine);
     machine_destroy(stand->machine);
     memset(stand, 0, sizeof *stand);
+}
+
+/* --- timing --- */
+
+void stand_recall(struct stand *stand)
+{
+    footing_recall(stand->device.name, &stand->place.best);
+}
+
+void stand_keep(const struct stand *stand)
+{
+    footing_keep(stand->device.name, &stand->place.best);
+}
+
+/* The name of a reference that the last cache keeps together with its candidate (sample.h). */
+static void name_reference(struct stand *stand, const struct model *reference,
+                           const struct model *candidate, const struct workload *workload)
+{
+    uint64_t bytes[2] = {model_weight_bytes(reference), model_weight_bytes(candidate)};
+    char name[32], *text = stand->place.reference;
+
+    text[0] = '\0';
+    if (bytes[0] + bytes[1] <= machine_last_cache(stand->machine))
+        snprintf(text, sizeof stand->place.reference, "%s/%s/%llu-bytes", stand->device.name,
+                 workload_format(workload, name), (unsigned long long)bytes[0]);
+}
+
+int stand_time(struct stand *stand, struct forward *reference, struct forward *candidate,
+               const int32_t *tokens, const struct workload *workload,
+               const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
+               struct err *err)
+{
+    uint32_t n_vocab = forward_model(reference)->geometry.n_vocab;
+    struct workload_run run[2] = {workload_run_make(reference, tokens, workload, n_vocab),
+                                  workload_run_make(candidate, tokens, workload, n_vocab)};
+    struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
+
+    stand_recall(stand);
+    name_reference(stand, forward_model(reference), forward_model(candidate), workload);
+    int status = probe_run(items, 2, plan, &stand->place, rng, results, err);
+    stand_keep(stand);
+    return status;
 }
 
 static struct forward *make_forward(struct stand *stand, const struct model *model,
@@ -74,19 +132,6 @@ static int check_memory(const struct stand *stand, const struct forward *a, cons
     return -1;
 }
 
-void stand_name_reference(const struct machine *machine, const struct device_class *device,
-                          const struct model *reference, const struct model *candidate,
-                          const struct workload *workload, struct sample_place *place)
-{
-    uint64_t bytes[2] = {model_weight_bytes(reference), model_weight_bytes(candidate)};
-    char name[32];
-
-    place->reference[0] = '\0';
-    if (bytes[0] + bytes[1] <= machine_last_cache(machine))
-        snprintf(place->reference, sizeof place->reference, "%s/%s/%llu-bytes", device->name,
-                 workload_format(workload, name), (unsigned long long)bytes[0]);
-}
-
 int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
                 const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
                 struct err *err)
@@ -98,16 +143,8 @@ int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct
 
     if (candidate != NULL && check_memory(stand, reference, candidate, workload, err) == 0 &&
         quiet_probe_begin(stand->quiet, err) == 0) {
-        uint32_t n_vocab = pair->reference->geometry.n_vocab;
-        struct workload_run run[2] = {
-            workload_run_make(reference, pair->tokens, workload, n_vocab),
-            workload_run_make(candidate, pair->tokens, workload, n_vocab)};
-        struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};
-        footing_recall(stand->device.name, &stand->place.best);
-        stand_name_reference(stand->machine, &stand->device, pair->reference, pair->candidate,
-                             workload, &stand->place);
-        status = probe_run(items, 2, plan, &stand->place, rng, results, err);
-        footing_keep(stand->device.name, &stand->place.best);
+        status = stand_time(stand, reference, candidate, pair->tokens, workload, plan, rng, results,
+                            err);
         quiet_probe_end(stand->quiet);
     }
     forward_destroy(candidate);

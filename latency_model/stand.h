@@ -1,5 +1,5 @@
-/* stand.h - where something is timed outside a search: this machine, a team bound to its cores, the
- * kernels, and the lock that keeps the node quiet.  Bind first, then touch memory: open the stand
+/* stand.h - where something is timed: this machine, a team bound to its cores, the kernels, and the
+ * lock that keeps the node quiet.  Bind first, then touch memory: open the stand
  * before the models. */
 #ifndef KERF_STAND_H
 #define KERF_STAND_H
@@ -26,21 +26,31 @@ struct stand {
 
 /* n_threads 0: all cores.  ERR_RESOURCE when there are not so many. */
 int stand_open(struct stand *stand, uint32_t n_threads, struct err *err);
-void stand_close(struct stand *stand); /* a zeroed struct is fine */
+/* The same on cores that somebody has planned: cpu[n_threads], copied. */
+int stand_open_on(struct stand *stand, const int *cpu, uint32_t n_threads, struct err *err);
+/* The calling thread is as free again as before.  A zeroed struct is fine. */
+void stand_close(struct stand *stand);
+
+/* What the node has shown of these cores when they were left alone, into `place`, and back where
+ * the samples have shown better (footing.h).  To be called by who holds the node alone. */
+void stand_recall(struct stand *stand);
+void stand_keep(const struct stand *stand);
+
+/* Time two passes that stand ready, by who holds the node alone: results[0] is the reference,
+ * results[1] the candidate, whose ratios are to it.  `tokens` as in workload_run.h.  Errors of
+ * probe_run. */
+int stand_time(struct stand *stand, struct forward *reference, struct forward *candidate,
+               const int32_t *tokens, const struct workload *workload,
+               const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
+               struct err *err);
 
 /* What is timed: two models of one vocabulary on the same tokens (workload_run.h). */
 struct stand_pair {
     const struct model *reference, *candidate;
     const int32_t *tokens;
 };
-/* Names the reference of the pair in `place`, if both models fit the last cache of the machine
- * together (sample.h). */
-void stand_name_reference(const struct machine *machine, const struct device_class *device,
-                          const struct model *reference, const struct model *candidate,
-                          const struct workload *workload, struct sample_place *place);
-/* Time both, alone on the node: results[0] is the reference, results[1] the candidate, whose ratios
- * are to it.  Errors of forward_create and probe_run, and ERR_MEMORY for more than the machine
- * has. */
+/* Make passes for both and time them, alone on the node.  Errors of forward_create and stand_time,
+ * and ERR_MEMORY for more than the machine has. */
 int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct workload *workload,
                 const struct probe_plan *plan, struct rng *rng, struct probe_result results[2],
                 struct err *err);

@@ -77,7 +77,7 @@ static int open_service(struct service *s, const struct stopwatch_job *job, stru
         (s->parent = parent_open(job->model, err)) == NULL ||
         (s->model = model_of_parent(s->parent, err)) == NULL || make_tokens(s, n_tokens, err) != 0)
         return -1;
-    footing_recall(s->stand.device.name, &s->stand.place.best);
+    stand_recall(&s->stand);
     s->forward = forward_create(s->model, s->stand.kernels, s->stand.team, &options, err);
     if (s->forward == NULL)
         return -1;

@@ -116,14 +116,14 @@ static void save_model(const char *path, const struct predictor_origin *origin, 
 
     for (int w = 0; w < FORECAST_WORKLOADS; w++) {
         const struct workload *workload = w == FORECAST_DECODE ? &study.decode : &study.prefill;
-        struct predictor_point points[N_GENOMES] = {0};
-        for (size_t i = 0; i < N_GENOMES; i++) {
+        struct predictor_point points[FORECAST_LEAST] = {0};
+        for (size_t i = 0; i < FORECAST_LEAST; i++) {
             double ns[FORECAST_WORKLOADS];
             measure(i, ns);
             predictor_terms(table, &genomes[i], &study.geometry, workload, &points[i]);
             points[i].ns = ns[w] * factor;
         }
-        predictor_fit(&predictor[w], workload, points, N_GENOMES, NULL);
+        predictor_fit(&predictor[w], workload, points, FORECAST_LEAST, NULL);
     }
     predictor_save(predictor, origin, path, NULL);
     predictor_fini(&predictor[0]);

@@ -74,6 +74,8 @@ static void test_this_machine(void)
 {
     struct err err = {0};
     struct machine *machine = machine_load(&err);
+    cpu_set_t before, after;
+    sched_getaffinity(0, sizeof before, &before);
     ok(machine != NULL && machine_is_real(machine), "this machine can be read %s", err.text);
     int cpu;
     ok(machine_plan(machine, 0, 1, 1, &cpu, &err) == 0 &&
@@ -85,6 +87,9 @@ static void test_this_machine(void)
     struct machine *narrow = machine_load(&err);
     ok(narrow != NULL && machine_n_cores(narrow) == 1, "inherited affinity is honoured");
     machine_destroy(narrow);
+    machine_free_thread(machine);
+    sched_getaffinity(0, sizeof after, &after);
+    ok(CPU_EQUAL(&before, &after), "set free it runs where it did before");
 
     struct device_class one, same, other;
     machine_device_class(machine, 1, "avx2", &one);

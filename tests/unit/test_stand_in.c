@@ -168,7 +168,10 @@ static void test_study(const struct geometry *geometry)
         .progress = count_round,
         .arg = &n_told};
     bool timed = true;
+    struct machine *machine = machine_load(&err);
+    uint32_t n_cores, all_cores = machine != NULL ? machine_n_cores(machine) : 0;
 
+    machine_destroy(machine);
     if (stand_open(&stand, 1, &err) != 0) {
         printf("# no study: %s\n", err.text);
         return;
@@ -190,6 +193,14 @@ static void test_study(const struct geometry *geometry)
     study.workload[1].n_tokens = geometry->n_ctx + 1;
     ok(latency_study_run(&stand, &study, 1, times, &effort, &err) == -1 && err.code == ERR_CONFIG,
        "%s", err.text);
+    stand_close(&stand);
+    err.text[0] = '\0';
+    /* Bound threads hand down where they may run. */
+    ok(stand_open(&stand, 0, &err) == 0, "the next stand may have every core %s", err.text);
+    n_cores = stand.n_threads;
+    stand_close(&stand);
+    ok(stand_open(&stand, 0, &err) == 0 && stand.n_threads == n_cores && n_cores == all_cores,
+       "and the one after it, %u", n_cores);
     stand_close(&stand);
 }
 
