@@ -2,9 +2,11 @@
  * the archive.  Input is a frozen study and a work item; output is one line of JSON:
  *
  *   {"kind":"evaluate","quality":{...},"decode":{...},"prefill":{...},"tasks":[...],
- *    "samples":{...},"weights":"sha256...","fallbacks":[...],"kernels":"avx512-vnni",...}
+ *    "needs":{...},"samples":{...},"weights":"sha256...","fallbacks":[...],"kernels":"avx512-vnni",...}
  *
- * weights: stitch_record's; fallbacks: parts that could not be compressed as they should,
+ * needs: "peak_rss_bytes", "decode_joules", "prefill_joules" (stand_weigh), each absent where the
+ * system does not tell; weights: stitch_record's; fallbacks: parts that could not be compressed as
+ * they should,
  * {"part":"blk.3.down","damping":0.1} or {"part":...,"rounding":"plain"}.
  * Quality is measured under the node's shared lock, latency alone on the node
  * (latency_model/quiet), threads bound to `cpu`. */

@@ -10,6 +10,9 @@
 #include <string.h>
 
 #define DECODE_CHECK_TOKENS 64
+/* So long each workload runs for its energy, where that can be told. */
+#define ENERGY_SEARCH_S 0.2
+#define ENERGY_FINAL_S  1.0
 
 static void put_quality(cJSON *result, const struct quality *quality)
 {
@@ -131,6 +134,25 @@ static void put_samples(cJSON *samples, const char *name, const struct probe_res
         /* Microseconds with a resolution of 0.1 ns keep the line short. */
         cJSON_AddItemToArray(array, cJSON_CreateNumber(round(probe->sample_ns[i] * 10) / 10));
     }
+}
+
+/* What the system does not tell is absent. */
+static int weigh_candidate(struct workbench *bench, struct forward *candidate,
+                           const struct work *work, cJSON *result, struct err *err)
+{
+    static const char *const names[STAND_WORKLOADS] = {"decode_joules", "prefill_joules"};
+    struct stand_needs needs;
+    if (workbench_weigh(bench, candidate,
+                        work->rung == RUNG_FINAL ? ENERGY_FINAL_S : ENERGY_SEARCH_S, &needs,
+                        err) != 0)
+        return -1;
+    cJSON *node = cJSON_AddObjectToObject(result, "needs");
+    if (isfinite(needs.peak_bytes))
+        cJSON_AddNumberToObject(node, "peak_rss_bytes", needs.peak_bytes);
+    for (int w = 0; w < STAND_WORKLOADS; w++)
+        if (isfinite(needs.joules[w]))
+            cJSON_AddNumberToObject(node, names[w], needs.joules[w]);
+    return 0;
 }
 
 static int time_candidate(struct workbench *bench, struct forward *candidate,
@@ -289,8 +311,10 @@ int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON
         status = put_weights(bench, work, genome, result, err);
     if (status == 0) {
         put_account(bench, genome, result);
-        status = time_candidate(bench, forward, work, result, err);
+        status = weigh_candidate(bench, forward, work, result, err);
     }
+    if (status == 0)
+        status = time_candidate(bench, forward, work, result, err);
     forward_destroy(forward);
     model_destroy(model);
     free(genome);

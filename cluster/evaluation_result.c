@@ -136,6 +136,11 @@ int evaluation_parse(const char *json, const struct study *study, struct evaluat
     const cJSON *predicted = cJSON_GetObjectItemCaseSensitive(root, "predicted");
     evaluation->predicted_decode_ns = optional(predicted, "decode_ns");
     evaluation->predicted_prefill_ns = optional(predicted, "prefill_ns");
+    const cJSON *needs = cJSON_GetObjectItemCaseSensitive(root, "needs");
+    double peak = optional(needs, "peak_rss_bytes");
+    evaluation->peak_rss_bytes = peak < 1e18 ? (uint64_t)peak : 0;
+    evaluation->decode_joules = optional(needs, "decode_joules");
+    evaluation->prefill_joules = optional(needs, "prefill_joules");
     evaluation->weight_bytes = (uint64_t)number(root, "weight_bytes", 1, 1e18, &bad);
     evaluation->kv_bytes_per_token = (uint64_t)number(root, "kv_bytes_per_token", 0, 1e12, &bad);
     evaluation->kernel_bound = (uint32_t)number(root, "kernel_bound", 0, 4294967295.0, &bad);

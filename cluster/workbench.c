@@ -131,22 +131,28 @@ struct forward *workbench_forward(const struct workbench *bench, const struct mo
 
 /* Prompt tokens of a workload: the held-out text itself, so that timing sees real activations; of
  * a batch each sequence has every so manyth token. */
+static int check_tokens(const struct workbench *bench, const struct workload *workload,
+                        struct err *err)
+{
+    uint32_t wanted = workload_positions(workload) * workload->batch;
+    char name[32];
+    if (bench->heldout.n_tokens >= wanted)
+        return 0;
+    err_set(err, ERR_CONFIG,
+            "latency workload %s of %u tokens, but the held-out set has %u; "
+            "raise /quality/final/tokens",
+            workload_format(workload, name), wanted, bench->heldout.n_tokens);
+    return -1;
+}
+
 static int probe_workload(struct workbench *bench, struct forward *reference,
                           struct forward *candidate, const struct workload *workload,
                           const struct probe_plan *plan, struct rng *rng, struct probe_pair *pair,
                           struct err *err)
 {
-    uint32_t wanted = workload_positions(workload) * workload->batch;
     struct probe_result results[2];
-    char name[32];
-    if (bench->heldout.n_tokens < wanted) {
-        err_set(err, ERR_CONFIG,
-                "latency workload %s of %u tokens, but the held-out set has %u; "
-                "raise /quality/final/tokens",
-                workload_format(workload, name), wanted, bench->heldout.n_tokens);
-        return -1;
-    }
-    if (stand_time(&bench->stand, reference, candidate, bench->heldout.tokens, workload, plan, rng,
+    if (check_tokens(bench, workload, err) != 0 ||
+        stand_time(&bench->stand, reference, candidate, bench->heldout.tokens, workload, plan, rng,
                    results, err) != 0)
         return -1;
     pair->reference = results[0];
@@ -170,6 +176,20 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
     for (int i = 0; i < 2 && status == 0; i++)
         status =
             probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i], err);
+    quiet_probe_end(bench->stand.quiet);
+    return status;
+}
+
+int workbench_weigh(struct workbench *bench, struct forward *candidate, double seconds,
+                    struct stand_needs *needs, struct err *err)
+{
+    const struct workload workloads[STAND_WORKLOADS] = {bench->study->decode,
+                                                        bench->study->prefill};
+    if (check_tokens(bench, &workloads[0], err) != 0 ||
+        check_tokens(bench, &workloads[1], err) != 0 ||
+        quiet_probe_begin(bench->stand.quiet, err) != 0)
+        return -1;
+    int status = stand_weigh(candidate, bench->heldout.tokens, workloads, seconds, needs, err);
     quiet_probe_end(bench->stand.quiet);
     return status;
 }

@@ -54,6 +54,10 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
                     uint32_t rounds_min, uint32_t rounds_max, uint64_t stream,
                     struct probe_pair pair[2], struct err *err);
 
+/* What `candidate` takes beside time (stand.h), alone on the node. */
+int workbench_weigh(struct workbench *bench, struct forward *candidate, double seconds,
+                    struct stand_needs *needs, struct err *err);
+
 /* Names of the study's table files. */
 #define TABLE_CALIBRATION "tables/calibration.bin"
 #define TABLE_STATES      "tables/parent-states.bin"

@@ -1,5 +1,6 @@
 #include "latency_model/stand.h"
 
+#include "latency_model/resident.h"
 #include "latency_model/workload_run.h"
 #include "space/base/clock.h"
 #include "space/base/err.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ENERGY_NS 1000000000 /* counters tick every millisecond or so */
+#define ENERGY_S 1.0 /* counters tick every millisecond or so */
 
 /* Of a stand whose machine and number of threads are known; cpu NULL: as planned for one worker. */
 static int open_cores(struct stand *stand, const int *cpu, struct err *err)
@@ -152,23 +153,36 @@ int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct
     return status;
 }
 
-/* The item again and again for a second; *n_runs may be 0 on an error. */
-static int run_a_while(const struct probe_item *item, struct energy *energy, double *joules,
+/* --- what else it takes --- */
+
+static int run_once(const struct probe_item *item, struct err *err)
+{
+    if (item->prepare != NULL && item->prepare(item->arg, err) != 0)
+        return -1;
+    return item->run(item->arg, err);
+}
+
+/* Joules for a unit of the workload; users share the energy of a pass, not its time. */
+static int take_energy(struct forward *forward, const int32_t *tokens,
+                       const struct workload *workload, double seconds, double *joules,
                        struct err *err)
 {
-    int64_t end = clock_now_ns() + ENERGY_NS;
-    uint64_t n_runs = 0;
+    struct workload_run run =
+        workload_run_make(forward, tokens, workload, forward_model(forward)->geometry.n_vocab);
+    struct probe_item item = workload_run_item(&run);
+    int64_t end = clock_now_ns() + (int64_t)(seconds * 1e9);
+    struct energy energy;
+    double n_units = 0;
 
     *joules = NAN;
-    if (!energy_begin(energy, ENERGY_SYSTEM))
+    if (!energy_begin(&energy, ENERGY_SYSTEM))
         return 0;
     do {
-        if ((item->prepare != NULL && item->prepare(item->arg, err) != 0) ||
-            item->run(item->arg, err) != 0)
+        if (run_once(&item, err) != 0)
             return -1;
-        n_runs++;
+        n_units += item.n_units * workload->batch;
     } while (clock_now_ns() < end);
-    *joules = energy_joules(energy) / ((double)n_runs * item->n_units);
+    *joules = energy_joules(&energy) / n_units;
     return 0;
 }
 
@@ -176,17 +190,32 @@ int stand_energy(struct stand *stand, const struct stand_pair *pair,
                  const struct workload *workload, double *joules, struct err *err)
 {
     struct forward *forward = make_forward(stand, pair->candidate, workload, err);
-    struct energy energy;
     int status = -1;
 
     if (forward != NULL && quiet_probe_begin(stand->quiet, err) == 0) {
-        struct workload_run run =
-            workload_run_make(forward, pair->tokens, workload, pair->candidate->geometry.n_vocab);
-        struct probe_item item = workload_run_item(&run);
-        status = run_a_while(&item, &energy, joules, err);
-        *joules /= workload->batch; /* users share the energy of a pass, not its time */
+        status = take_energy(forward, pair->tokens, workload, ENERGY_S, joules, err);
         quiet_probe_end(stand->quiet);
     }
     forward_destroy(forward);
     return status;
+}
+
+int stand_weigh(struct forward *forward, const int32_t *tokens,
+                const struct workload workloads[STAND_WORKLOADS], double seconds,
+                struct stand_needs *needs, struct err *err)
+{
+    bool known = resident_begin();
+
+    for (int w = 0; w < STAND_WORKLOADS; w++) {
+        struct workload_run run = workload_run_make(forward, tokens, &workloads[w],
+                                                    forward_model(forward)->geometry.n_vocab);
+        struct probe_item item = workload_run_item(&run);
+        if (run_once(&item, err) != 0)
+            return -1;
+    }
+    needs->peak_bytes = known ? resident_peak() : NAN;
+    for (int w = 0; w < STAND_WORKLOADS; w++)
+        if (take_energy(forward, tokens, &workloads[w], seconds, &needs->joules[w], err) != 0)
+            return -1;
+    return 0;
 }

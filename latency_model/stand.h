@@ -13,6 +13,8 @@
 
 struct rng;
 
+#define STAND_WORKLOADS 2 /* decode, prefill */
+
 struct stand {
     struct machine *machine;
     int *cpu; /* [n_threads] */
@@ -59,5 +61,16 @@ int stand_probe(struct stand *stand, const struct stand_pair *pair, const struct
  * least a second of runs, alone on the node; *joules is NAN where the system does not tell. */
 int stand_energy(struct stand *stand, const struct stand_pair *pair,
                  const struct workload *workload, double *joules, struct err *err);
+
+/* What a pass that stands ready takes beside time, by who holds the node alone: the most memory
+ * that the process has resident during one run of each of the workloads (resident.h), and joules as
+ * above over at least `seconds` of runs of each.  NAN where the system does not tell. */
+struct stand_needs {
+    double peak_bytes;
+    double joules[STAND_WORKLOADS];
+};
+int stand_weigh(struct forward *forward, const int32_t *tokens,
+                const struct workload workloads[STAND_WORKLOADS], double seconds,
+                struct stand_needs *needs, struct err *err);
 
 #endif

@@ -9,7 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-#define RECORD_VERSION 1
+/* 2: what it takes beside time. */
+#define EVALUATION_VERSION 2
+#define CANDIDATE_VERSION  1
 
 enum kind {
     KIND_U8, /* an enum of at most 256 values, kept as an int in the struct */
@@ -25,11 +27,16 @@ struct field {
     uint16_t member; /* in the struct */
     enum kind kind;
     const char *name;
+    uint8_t since; /* version; 0: the first */
 };
 
 #define EVALUATION(at, member, kind)                                                               \
     {                                                                                              \
-        at, offsetof(struct evaluation, member), kind, #member                                     \
+        at, offsetof(struct evaluation, member), kind, #member, 0                                  \
+    }
+#define EVALUATION_2(at, member, kind)                                                             \
+    {                                                                                              \
+        at, offsetof(struct evaluation, member), kind, #member, 2                                  \
     }
 #define MEASURED(at, name)                                                                         \
     EVALUATION((at), name.median_ns, KIND_F64), EVALUATION((at) + 8, name.lo_ns, KIND_F64),        \
@@ -41,7 +48,7 @@ struct field {
         EVALUATION((at) + 72, name.n_accepted, KIND_U32),                                          \
         EVALUATION((at) + 76, name.n_rejected, KIND_U32)
 
-/* Byte 0 is the version; 352 to 507 are free for later members. */
+/* Byte 0 is the version; 376 to 507 are free for later members. */
 static const struct field evaluation_fields[] = {
     EVALUATION(1, rung, KIND_U8),
     EVALUATION(4, attempt, KIND_U32),
@@ -70,13 +77,16 @@ static const struct field evaluation_fields[] = {
     EVALUATION(328, accuracy_se, KIND_F64_OR_NAN),
     EVALUATION(336, seconds, KIND_F64),
     EVALUATION(344, wall_s, KIND_U64),
+    EVALUATION_2(352, peak_rss_bytes, KIND_U64),
+    EVALUATION_2(360, decode_joules, KIND_F64_OR_NAN),
+    EVALUATION_2(368, prefill_joules, KIND_F64_OR_NAN),
 };
 
 /* The level vector follows the fixed part, one byte a gene, as many as n_levels says. */
 #define CANDIDATE_FIXED 64
 #define CANDIDATE(at, member, kind)                                                                \
     {                                                                                              \
-        at, offsetof(struct candidate, member), kind, #member                                      \
+        at, offsetof(struct candidate, member), kind, #member, 0                                   \
     }
 static const struct field candidate_fields[] = {
     CANDIDATE(1, status, KIND_U8),       CANDIDATE(4, origin, KIND_U32),
@@ -89,15 +99,16 @@ _Static_assert(sizeof(enum rung) == sizeof(int) && sizeof(enum candidate_status)
 
 struct layout {
     const char *name;
+    uint8_t version;
     const struct field *field;
     size_t n_fields;
     size_t n_bytes; /* of the fixed part, checksum included */
 };
 
 static const struct layout evaluation_layout = {
-    "evaluation", evaluation_fields, sizeof evaluation_fields / sizeof evaluation_fields[0],
-    RECORD_EVALUATION_BYTES};
-static const struct layout candidate_layout = {"candidate", candidate_fields,
+    "evaluation", EVALUATION_VERSION, evaluation_fields,
+    sizeof evaluation_fields / sizeof evaluation_fields[0], RECORD_EVALUATION_BYTES};
+static const struct layout candidate_layout = {"candidate", CANDIDATE_VERSION, candidate_fields,
                                                sizeof candidate_fields / sizeof candidate_fields[0],
                                                CANDIDATE_FIXED};
 
@@ -180,6 +191,14 @@ static bool get_field(const struct field *field, const uint8_t *bytes, void *mem
     return isfinite(real) || (isnan(real) && field->kind == KIND_F64_OR_NAN);
 }
 
+/* What an older record does not have; the struct is zero. */
+static void set_absent(const struct field *field, void *member)
+{
+    const double absent = NAN;
+    if (field->kind == KIND_F64_OR_NAN)
+        memcpy(member, &absent, sizeof absent);
+}
+
 /* --- a whole record --- */
 
 /* Over everything but the four bytes that hold it. */
@@ -196,7 +215,7 @@ static uint32_t checksum(const struct layout *layout, const uint8_t *bytes, size
 static void put_fields(const struct layout *layout, const void *record, uint8_t *bytes)
 {
     memset(bytes, 0, layout->n_bytes);
-    bytes[0] = RECORD_VERSION;
+    bytes[0] = layout->version;
     for (size_t i = 0; i < layout->n_fields; i++) {
         const struct field *field = &layout->field[i];
         put_field(field, (const char *)record + field->member, bytes + field->at);
@@ -209,14 +228,15 @@ static int fail(const struct layout *layout, const char *why, struct err *err)
     return -1;
 }
 
-/* What no row names must be zero. */
+/* What no row of the record's version names must be zero. */
 static bool gaps_are_zero(const struct layout *layout, const uint8_t *bytes)
 {
     uint8_t rest[RECORD_EVALUATION_BYTES];
     memcpy(rest, bytes, layout->n_bytes - 4);
     rest[0] = 0;
     for (size_t i = 0; i < layout->n_fields; i++)
-        memset(rest + layout->field[i].at, 0, kind_bytes[layout->field[i].kind]);
+        if (layout->field[i].since <= bytes[0])
+            memset(rest + layout->field[i].at, 0, kind_bytes[layout->field[i].kind]);
     for (size_t i = 0; i < layout->n_bytes - 4; i++)
         if (rest[i] != 0)
             return false;
@@ -226,9 +246,9 @@ static bool gaps_are_zero(const struct layout *layout, const uint8_t *bytes)
 static int get_fields(const struct layout *layout, const uint8_t *bytes, size_t n, void *record,
                       struct err *err)
 {
-    if (n >= 1 && bytes[0] > RECORD_VERSION)
+    if (n >= 1 && bytes[0] > layout->version)
         return fail(layout, "archive from a newer version; use that version of kerf", err);
-    if (n < layout->n_bytes || bytes[0] != RECORD_VERSION)
+    if (n < layout->n_bytes || bytes[0] == 0)
         return fail(layout, n < layout->n_bytes ? "truncated" : "no such version", err);
     if (get_le(bytes + layout->n_bytes - 4, 4) != checksum(layout, bytes, n))
         return fail(layout, "damaged (its checksum differs)", err);
@@ -236,7 +256,10 @@ static int get_fields(const struct layout *layout, const uint8_t *bytes, size_t 
         return fail(layout, "bytes set that have no meaning", err);
     for (size_t i = 0; i < layout->n_fields; i++) {
         const struct field *field = &layout->field[i];
-        if (!get_field(field, bytes + field->at, (char *)record + field->member)) {
+        char *member = (char *)record + field->member;
+        if (field->since > bytes[0])
+            set_absent(field, member);
+        else if (!get_field(field, bytes + field->at, member)) {
             err_set(err, ERR_DATA, "%s record: %s is not a finite number", layout->name,
                     field->name);
             return -1;

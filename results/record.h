@@ -49,6 +49,9 @@ struct evaluation {
     struct id128 device;        /* class that the latencies belong to */
     uint32_t flags;             /* EVALUATION_...: a flagged latency meets no budget by itself */
     uint32_t kernel_bound;      /* bit set of formats (1 << enum format) labelled kernel-bound */
+    /* Since version 2, absent in older records and where the system does not tell. */
+    uint64_t peak_rss_bytes; /* of the evaluator while it ran both workloads; 0: not known */
+    double decode_joules, prefill_joules; /* per token, per prompt; NAN: not known */
 };
 
 struct candidate {

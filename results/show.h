@@ -13,12 +13,12 @@
  *    "tpot_ms", "ttft_ms": {"p50", "lo", "hi", "p10", "p90", "min", "n", "rejected", "ratio",
  *    "ratio_lo", "ratio_hi", "predicted"}, "kld": {"mean", "se", "p99"}, "n_tokens", "ppl",
  *    "parent_ppl", "ppl_ratio": {"mean", "se"}, "top1": {"mean", "se"}, "accuracy": {"mean", "se",
- *    "n_tasks"}, "weight_bytes", "kv_cache", "kv_bytes_per_token", "exceeds_private_cache", "bits",
- *    "layers", "ffn_min", "ffn_max", "hidden", "rotation", "thinner", "coarser", "joint",
- *    "kernel_bound": [format, ...], "origin", "sequence", "attempt", "wall_s", "device_id",
- *    "genome"}
- * Times are milliseconds, lo and hi the 95 % interval of the median; what was not measured is
- * absent. */
+ *    "n_tasks"}, "weight_bytes", "kv_cache", "kv_bytes_per_token", "peak_rss_bytes",
+ *    "joules_per_token", "joules_per_prompt", "exceeds_private_cache", "bits", "layers", "ffn_min",
+ * "ffn_max", "hidden", "rotation", "thinner", "coarser", "joint", "kernel_bound": [format, ...],
+ * "origin", "sequence", "attempt", "wall_s", "device_id", "genome"} Times are milliseconds, lo and
+ * hi the 95 % interval of the median; peak_rss_bytes are those of a process that runs both
+ * workloads with this model alone, itself included; what was not measured is absent. */
 #ifndef KERF_SHOW_H
 #define KERF_SHOW_H
 

@@ -47,6 +47,18 @@ static void print_size(FILE *out, const struct study *study, const struct front_
             units_format_size((double)member->evaluation.kv_bytes_per_token, cache));
 }
 
+/* Where the system told. */
+static void print_needs(FILE *out, const struct evaluation *e)
+{
+    char peak[32];
+    if (e->peak_rss_bytes > 0)
+        fprintf(out, "memory    %s at most, program and caches included, on both workloads\n",
+                units_format_size((double)e->peak_rss_bytes, peak));
+    if (!isnan(e->decode_joules) && !isnan(e->prefill_joules))
+        fprintf(out, "energy    %.3g J per token, %.3g J per prompt\n", e->decode_joules,
+                e->prefill_joules);
+}
+
 static void print_bound(FILE *out, const struct front_member *member)
 {
     char formats[128];
@@ -216,6 +228,7 @@ void show_candidate_table(FILE *out, const struct study *study, const struct fro
     print_quality(out, e);
     print_decode_check(out, details);
     print_size(out, study, member);
+    print_needs(out, e);
     print_tasks(out, e, details);
     print_genome(out, study, &member->genome);
 }

@@ -76,6 +76,11 @@ static void put_shape(cJSON *node, const struct front_member *member, const stru
     put_number(node, "weight_bytes", (double)member->evaluation.weight_bytes);
     cJSON_AddStringToObject(node, "kv_cache", format_name(member->genome.kv));
     put_number(node, "kv_bytes_per_token", (double)member->evaluation.kv_bytes_per_token);
+    put_number(node, "peak_rss_bytes",
+               member->evaluation.peak_rss_bytes > 0 ? (double)member->evaluation.peak_rss_bytes
+                                                     : NAN);
+    put_number(node, "joules_per_token", member->evaluation.decode_joules);
+    put_number(node, "joules_per_prompt", member->evaluation.prefill_joules);
     if (front != NULL && front->private_cache_bytes > 0)
         cJSON_AddBoolToObject(node, "exceeds_private_cache", facts.exceeds_cache);
     put_number(node, "bits", facts.bits);

@@ -33,6 +33,9 @@ printf '%s\n' "$front" | json . && at_least "$(printf '%s\n' "$front" | json 'ca
     "has members as JSON"
 ids=$(printf '%s\n' "$front" | json 'candidates[].id')
 is "$(printf '%s\n' "$ids" | grep -Evc '^[0-9a-f]{32}$')" 0 "each with its whole id"
+peaks=$(printf '%s\n' "$front" | json 'candidates[].peak_rss_bytes')
+is "$(printf '%s\n' "$peaks" | grep -Ec '^[0-9]{7,}$')" "$(printf '%s\n' "$ids" | wc -l)" \
+    "and the memory that it takes"
 run "$KERF" front -C "$study" -o table
 id=$(printf '%s\n' "$ids" | head -n 1)
 like "$out" "$(printf '%.7s' "$id")" "the table has them too"

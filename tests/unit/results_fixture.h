@@ -103,6 +103,8 @@ __attribute__((unused)) static struct evaluation fixture_evaluation(const struct
                                .kv_bytes_per_token = 2048,
                                .accuracy = NAN,
                                .accuracy_se = NAN,
+                               .decode_joules = NAN,
+                               .prefill_joules = NAN,
                                .seconds = 1.5,
                                .wall_s = 1700000000,
                                .device = fixture_device()};

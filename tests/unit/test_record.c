@@ -14,6 +14,8 @@ static struct evaluation an_evaluation(void)
     evaluation.n_tasks = 7;
     evaluation.kernel_bound = 1U << FORMAT_Q3_K | 1U << FORMAT_F32;
     evaluation.wall_s = -5; /* a clock that is wrong */
+    evaluation.peak_rss_bytes = 1ULL << 33;
+    evaluation.prefill_joules = 1.5;
     return evaluation;
 }
 
@@ -49,6 +51,9 @@ static void check_round_trip(void)
            in.weight_bytes == out.weight_bytes && in.kv_bytes_per_token == out.kv_bytes_per_token &&
            in.seconds == out.seconds && in.wall_s == out.wall_s,
        "so is the rest, and what was not predicted stays NAN");
+    ok(in.peak_rss_bytes == out.peak_rss_bytes && isnan(out.decode_joules) &&
+           out.prefill_joules == 1.5,
+       "memory and energy too, where they are known");
 }
 
 static void check_layout(void)
@@ -58,7 +63,7 @@ static void check_layout(void)
     uint64_t kld = 0;
     double value;
     record_put_evaluation(&in, bytes);
-    ok(bytes[0] == 1 && bytes[1] == RUNG_FINAL && bytes[4] == 7 && bytes[5] == 0,
+    ok(bytes[0] == 2 && bytes[1] == RUNG_FINAL && bytes[4] == 7 && bytes[5] == 0,
        "version, rung and attempt stand where the format says, little-endian");
     for (int i = 7; i >= 0; i--)
         kld = kld << 8 | bytes[56 + i];
@@ -113,16 +118,40 @@ static void check_numbers(void)
     ok(refused(&bad, "rung"), "a rung that does not exist is refused");
 }
 
+/* The checksum that belongs to these bytes. */
+static void seal(uint8_t bytes[RECORD_EVALUATION_BYTES])
+{
+    struct hash256 hash = sha256_of(bytes, RECORD_EVALUATION_BYTES - 4);
+    memcpy(bytes + RECORD_EVALUATION_BYTES - 4, hash.bytes, 4);
+}
+
 static void check_version(void)
 {
     struct evaluation in = an_evaluation(), out;
     uint8_t bytes[RECORD_EVALUATION_BYTES];
     struct err err = {0};
     record_put_evaluation(&in, bytes);
-    bytes[0] = 2;
+    bytes[0] = 3;
     ok(record_get_evaluation(bytes, sizeof bytes, &out, &err) == -1 &&
            strstr(err.text, "newer version") != NULL,
        "a newer version is told as such");
+
+    /* As it was written before version 2: those bytes were zero, which is no joules. */
+    record_put_evaluation(&in, bytes);
+    bytes[0] = 1;
+    memset(bytes + 352, 0, 24);
+    seal(bytes);
+    ok(record_get_evaluation(bytes, sizeof bytes, &out, &err) == 0 && out.kld == in.kld &&
+           out.peak_rss_bytes == 0 && isnan(out.decode_joules) && isnan(out.prefill_joules),
+       "an older record is read, without what it does not have");
+    bytes[352] = 1;
+    seal(bytes);
+    ok(record_get_evaluation(bytes, sizeof bytes, &out, &err) == -1 &&
+           strstr(err.text, "no meaning") != NULL,
+       "and has no right to it");
+    bytes[352] = bytes[0] = 0;
+    seal(bytes);
+    ok(record_get_evaluation(bytes, sizeof bytes, &out, &err) == -1, "there is no version 0");
 }
 
 static void check_candidate(void)

@@ -52,6 +52,9 @@ static void enter_joint(struct archive *archive, const struct geometry *geometry
     e.accuracy_se = 0.008;
     e.n_tasks = 7;
     e.kernel_bound = 1U << FORMAT_Q3_K;
+    e.peak_rss_bytes = 23400000;
+    e.decode_joules = 0.00125;
+    e.prefill_joules = 0.04;
     archive_put_candidate(archive, &joint, text, &err);
     archive_put_evaluation(
         archive, &e,
@@ -153,6 +156,8 @@ static const char golden_candidate[] =
     "top-1     0.552 +-0.004 of tokens as the parent\n"
     "check     0.8 nats through the decode path, 0.79 by prefill, over the first 64 tokens\n"
     "size      1.90 MB of weights, 3.44 bits each; KV cache 2.05 kB per token\n"
+    "memory    23.4 MB at most, program and caches included, on both workloads\n"
+    "energy    0.00125 J per token, 0.04 J per prompt\n"
     "\n"
     "task    accuracy     guess  above guess  items\n"
     "order   0.71 +-0.04  0.25   0.46 +-0.04  500\n"
@@ -326,6 +331,13 @@ static void check_front_json(const struct scene *scene)
            number_at(joint, "hidden", NULL) == 256 && number_at(joint, "ffn_min", NULL) == 512 &&
            number_at(joint, "ffn_max", NULL) == 1024,
        "who has fewer layers and fewer bits is joint");
+    ok(number_at(joint, "peak_rss_bytes", NULL) == 23400000 &&
+           is_close(number_at(joint, "joules_per_token", NULL), 0.00125) &&
+           is_close(number_at(joint, "joules_per_prompt", NULL), 0.04),
+       "memory and energy come back");
+    ok(!cJSON_HasObjectItem(cJSON_GetArrayItem(candidates, 1), "peak_rss_bytes") &&
+           !cJSON_HasObjectItem(cJSON_GetArrayItem(candidates, 1), "joules_per_token"),
+       "and are absent where nobody knows them");
     const cJSON *bound = cJSON_GetObjectItemCaseSensitive(joint, "kernel_bound");
     ok(cJSON_GetArraySize(bound) == 1 &&
            strcmp(cJSON_GetArrayItem(bound, 0)->valuestring, "Q3_K") == 0,
