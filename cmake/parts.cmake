@@ -3,6 +3,8 @@
 #   part(NAME SOURCES a.c b.c LINKS x y)         a folder as one library; LINKS is its include rule
 #   part_program(NAME SOURCES a.c LINKS x y)     an executable
 #   part_test(NAME SOURCES a.c LINKS x y)        a unit test program, run by ctest as NAME
+#
+# The target unit_tests is all of the last kind, with the fuzz targets, and no other program.
 
 # What the files of an instruction set are compiled with.
 set(KERF_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
@@ -39,8 +41,11 @@ function(part_program name)
   target_link_libraries(${name} PRIVATE ${PART_LINKS})
 endfunction()
 
+add_custom_target(unit_tests)
+
 function(part_test name)
   part_program(${name} ${ARGN})
+  add_dependencies(unit_tests ${name})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endfunction()

@@ -1,5 +1,5 @@
-# lib.sh - the whole harness of the command-line tests: TAP, a folder of its own for each script,
-# and the kerf under test, named by $KERF.  Sourced:   . "$KERF_TESTS/cli/lib.sh"
+# lib.sh - the whole harness of the command-line tests: TAP, a folder and a core of its own for each
+# script, and the kerf under test, named by $KERF.  Sourced:   . "$KERF_TESTS/cli/lib.sh"
 #
 #   run CMD...                     sets $status, $out, $err (no longer than $limit seconds)
 #   ok TITLE CMD...                the command ends with 0
@@ -24,6 +24,23 @@ mkdir "$folder/quiet" "$folder/tmp"
 export KERF_TEST_MARK="$folder"
 export KERF_QUIET_DIR="$folder/quiet" TMPDIR="$folder/tmp"
 export OMP_NUM_THREADS=1 LC_ALL=C
+
+# Stay on a core that no other script holds, as long as this one lives: two at once would measure
+# each other.  With $all_cores set, or where all are taken, on none of its own.
+take_core() {
+    for core in $(awk '/^Cpus_allowed_list:/ {
+        n = split($2, range, ",")
+        for (i = 1; i <= n; i++) {
+            parts = split(range[i], end, "-")
+            for (core = end[1]; core <= end[parts]; core++) print core
+        } }' /proc/self/status); do
+        [ -d "/sys/devices/system/cpu/cpu$core" ] || continue
+        exec 9<"/sys/devices/system/cpu/cpu$core"
+        flock -n 9 && taskset -cp "$core" $$ >/dev/null && return
+    done
+    exec 9<&-
+}
+[ -n "${all_cores:-}" ] || take_core
 
 # --- processes, by what they were started with ---
 

@@ -72,7 +72,7 @@ async function run(llama, file, checkShortWay) {
     const model = await llama.loadModel({modelPath: file, gpuLayers: 0});
     const longest = Math.max(...sequences.map((s) => s.length));
     const context = await model.createContext({
-        contextSize: longest + 8, batchSize: longest + 8, threads: 2, flashAttention: false});
+        contextSize: longest + 8, batchSize: longest + 8, threads: 1, flashAttention: false});
     const sequence = context.getSequence();
     const nll = [], top1 = [];
     for (const tokens of sequences) {

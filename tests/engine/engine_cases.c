@@ -367,7 +367,7 @@ static void open_all(struct maker *m, char **argv)
     struct err err;
 
     struct parent *parent = parent_open(argv[1], &err);
-    m->team = parent != NULL ? team_create(2, NULL, NULL, &err) : NULL;
+    m->team = parent != NULL ? team_create(1, NULL, NULL, &err) : NULL;
     struct tokenizer *tokenizer =
         m->team != NULL ? tokenizer_create(parent_gguf(parent), &err) : NULL;
     if (tokenizer == NULL ||

@@ -5,11 +5,17 @@
 #   ended STATUS SECONDS TITLE
 #                            the search ends by itself in time, with this status
 #   left_nothing TITLE       no process, folder or segment of it is left, the archive is sound
+all_cores=yes
 . "$KERF_TESTS/cli/lib.sh"
 
 command -v mpirun >/dev/null || skip_all "no mpirun here"
 talk=$folder/talk
-segments() { find /dev/shm -maxdepth 1 -name 'vader_segment.*' 2>/dev/null | sort; }
+# Shared segments that no process has mapped: a run that lives has its own.
+segments() {
+    find /dev/shm -maxdepth 1 -name 'vader_segment.*' 2>/dev/null | sort | while read -r path; do
+        grep -qsF "$path" /proc/[0-9]*/maps || echo "$path"
+    done
+}
 segments >"$folder/segments"
 
 begin() {

@@ -246,13 +246,13 @@ static void test_table(void)
     char path[4096];
     const char *folder = getenv("KERF_PUBLIC_DATA");
     if (folder == NULL) {
-        printf("# skipped: KERF_PUBLIC_DATA is not set, no table of real models\n");
+        printf("# SKIP a table of real models: KERF_PUBLIC_DATA is not set\n");
         return;
     }
     snprintf(path, sizeof path, "%s/tables/llmforge_200M.csv", folder);
     FILE *file = fopen(path, "r");
     if (file == NULL) {
-        printf("# skipped: %s is not there\n", path);
+        printf("# SKIP a table of real models: %s is not there\n", path);
         return;
     }
     size_t n = read_table(file, points);

@@ -469,6 +469,6 @@ int main(void)
     if (data != NULL && data[0] != '\0')
         test_stories(data);
     else
-        printf("# the public model is skipped: KERF_PUBLIC_DATA is not set\n");
+        printf("# SKIP the public model: KERF_PUBLIC_DATA is not set\n");
     return tap_done();
 }

@@ -228,7 +228,7 @@ static void judge_table(const char *name, const char *file, double mape_most, do
 
     snprintf(path, sizeof path, "%s/tables/hat/%s", getenv("KERF_PUBLIC_DATA"), file);
     if (!file_exists(path)) {
-        printf("# %s: not looked at, %s is not there\n", name, path);
+        printf("# SKIP %s: %s is not there\n", name, path);
         return;
     }
     size_t n = read_decoders(path, models);
@@ -276,7 +276,7 @@ int main(void)
     test_choice();
     test_bad();
     if (getenv("KERF_PUBLIC_DATA") == NULL) {
-        printf("# public latency tables: not looked at, KERF_PUBLIC_DATA is not set\n");
+        printf("# SKIP public latency tables: KERF_PUBLIC_DATA is not set\n");
         return tap_done();
     }
     judge_table("Raspberry Pi", "wmt14ende_cpu_raspberrypi_all.csv", 0.023, 0.993);
