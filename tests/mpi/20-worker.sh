@@ -19,26 +19,18 @@ at_least "$(grep -c 'verdict=crash' "$talk")" 1 "and told as crashes"
 is "$(word workers_lost)" 0 "no rank was lost over them"
 left_nothing "evaluators killed"
 
-# A worker dies.
+# A worker dies, and another stops: it lives, but nobody hears of it.  Both are waited for at once.
 remember "$study"
+ranks=4
 begin 34
 measured 2 60
 kill -KILL "$(rank 2)"
-ended 0 120 "with a worker killed the search completes"
-like "$(cat "$talk")" '^[0-9]+ evaluations in .* 1 workers lost' "and counts the loss"
-is "$(word workers_lost)" 1 "as the status file does"
-is "$(grep -c 'PMIX ERROR' "$talk")" 0 "Open MPI's own words about it are not passed on"
-still_there "$study" "worker killed"
-left_nothing "worker killed"
-is "$(n_candidates "$study")" 34 "no candidate is missing"
-
-# A worker stops: it lives, but nobody hears of it.
-remember "$study"
-begin 54
-measured 2 60
 kill -STOP "$(rank 1)"
-ended 0 120 "with a worker stopped the search completes"
-is "$(word workers_lost)" 1 "and counts the loss"
-still_there "$study" "worker stopped"
-left_nothing "worker stopped"
+ended 0 120 "with a worker killed and one stopped the search completes"
+like "$(cat "$talk")" '^[0-9]+ evaluations in .* 2 workers lost' "and counts both"
+is "$(word workers_lost)" 2 "as the status file does"
+is "$(grep -c 'PMIX ERROR' "$talk")" 0 "Open MPI's own words about it are not passed on"
+still_there "$study" "workers lost"
+left_nothing "workers lost"
+is "$(n_candidates "$study")" 34 "no candidate is missing"
 finish
