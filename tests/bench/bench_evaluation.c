@@ -1,6 +1,6 @@
 /* bench_evaluation.c - how long a quality evaluation takes beside its matrix products.
  *
- *   bench_evaluation MODEL.gguf CALIBRATION.txt HELDOUT.txt [ROUNDS [THREADS [NAME...]]]
+ *   bench_evaluation MODEL.gguf CALIBRATION.txt HELDOUT.txt [ROUNDS [THREADS [NAME...]]] [--tsv]
  *
  * The parent, uniform models and one of mixed formats and widths are scored as a search scores
  * them: KL divergence and perplexity on 16,384 held-out tokens in sequences of 512, against the
@@ -16,7 +16,9 @@
  *   rest    what else there is, in per cent of the products: each kind of call done alone like
  *           the products.  Operands that the pass has at hand may come from farther away then, and
  *           the other way round, so these say where to look rather than add up; what no call
- *           accounts for comes last. */
+ *           accounts for comes last
+ *
+ * With --tsv a line for each model: its name, rounds, median of the ratio, its spread. */
 #include "evaluator/compression/stitch.h"
 #include "evaluator/quality/logits.h"
 #include "latency_model/stand.h"
@@ -59,6 +61,7 @@ struct bench {
     float *parent_logits, *noted_logits; /* [QUALITY_BATCH][n_vocab] */
     struct candidate candidate[MAX_CANDIDATES];
     uint32_t n_candidates, n_rounds;
+    bool tsv;
 };
 
 /* ---- candidates ----------------------------------------------------------------------------- */
@@ -130,6 +133,10 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
     struct bench_model_plan plan = {.n_calibration = CALIBRATION_TOKENS,
                                     .n_quality = QUALITY_TOKENS};
 
+    if (argc > 4 && strcmp(argv[argc - 1], "--tsv") == 0) {
+        b->tsv = true;
+        argc--;
+    }
     b->n_rounds = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 9;
     if (b->n_rounds < 2 || b->n_rounds > MAX_ROUNDS) {
         err_set(err, ERR_USAGE, "2 to %d rounds", MAX_ROUNDS);
@@ -303,20 +310,33 @@ static void print_all(const struct bench *b)
     }
 }
 
+static void print_tsv(const struct bench *b)
+{
+    for (uint32_t i = 0; i < b->n_candidates; i++) {
+        const struct candidate *c = &b->candidate[i];
+        double spread, ratio = median_of(c->ratio, b->n_rounds, &spread);
+        printf("%s\t%u\t%.4f\t%.4f\n", c->name, b->n_rounds, ratio, spread);
+    }
+}
+
 static int bench_all(struct bench *b, struct err *err)
 {
     char text[160];
 
-    printf("%s, %s kernels, %u threads; %u rounds\n%s; %u tokens in %u sequences\n",
-           b->stand.device.name, b->m.kernels->name, b->stand.n_threads, b->n_rounds,
-           geometry_describe(parent_geometry(b->m.parent), text),
-           token_set_n_predicted(&b->m.heldout), b->m.heldout.n_sequences);
+    fprintf(b->tsv ? stderr : stdout,
+            "%s, %s kernels, %u threads; %u rounds\n%s; %u tokens in %u sequences\n",
+            b->stand.device.name, b->m.kernels->name, b->stand.n_threads, b->n_rounds,
+            geometry_describe(parent_geometry(b->m.parent), text),
+            token_set_n_predicted(&b->m.heldout), b->m.heldout.n_sequences);
     /* The first round warms up and is written over. */
     for (uint32_t round = 0; round <= b->n_rounds; round++)
         for (uint32_t i = 0; i < b->n_candidates; i++)
             if (run_round(b, &b->candidate[i], round > 0 ? round - 1 : 0, err) != 0)
                 return -1;
-    print_all(b);
+    if (b->tsv)
+        print_tsv(b);
+    else
+        print_all(b);
     return 0;
 }
 
@@ -336,7 +356,7 @@ static void close_all(struct bench *b)
 int main(int argc, char **argv)
 {
     static const struct bench_program program = {.name = "bench_evaluation",
-                                                 .more = "[ROUNDS [THREADS [NAME...]]]",
+                                                 .more = "[ROUNDS [THREADS [NAME...]]] [--tsv]",
                                                  .size = sizeof(struct bench),
                                                  .open = open_all,
                                                  .run = bench_all,

@@ -1,19 +1,21 @@
 /* bench_large.c - decode and prefill of a model of 1.1 B weights, beside the memory and llama.cpp.
  *
- *   bench_large [--layers N] [--rounds N] [FORMAT...]
+ *   bench_large [--layers N] [--rounds N] [--tsv] [FORMAT...]
  *   bench_large [--layers N] --write FILE FORMAT       the model alone, for kerf probe
  *
  * Geometry: dim 2048, 22 layers, FFN 5632, 32/4 heads of 64, vocabulary 32000, random weights,
  * every matrix in one format; written to a file that is mapped, so that each matrix has memory of
  * its own. In turn, round after round, all threads pinned: tg16@b1 in kerf; every byte of the same
- * weights merely read by the same threads; pp512@b1 in kerf; and where LLAMA_BENCH names a program
- * (or llama-bench is on PATH), the same two workloads in it.
+ * weights merely read by the same threads; pp512@b1 in kerf, with activations in 8 bits and in
+ * float (a16); and where LLAMA_BENCH names a program (or llama-bench is on PATH), the same two
+ * workloads in it.
  *
  *   share   bytes of weights over time, of the read bandwidth of the same rounds: decode is bound
  * by it.  Ratios are the peer's time over kerf's: above 1 kerf is faster.
  *
  * Medians over the rounds (the peer's: over its runs) and half the distance of the quartiles in per
- * cent.  One GB of disk and of memory for each format, one at a time. */
+ * cent; with --tsv a line for each format and series: format, series, n, median in ns, that spread.
+ * One GB of disk and of memory for each format, one at a time. */
 #include "evaluator/compression/quantize.h"
 #include "evaluator/parent.h"
 #include "latency_model/peer_bench.h"
@@ -146,7 +148,9 @@ static double time_reading(struct reading *r, struct team *team)
 
 /* --- one format --- */
 
-enum { DECODE, READ, PREFILL, PEER_DECODE, PEER_PREFILL, N_SERIES };
+enum { DECODE, READ, PREFILL, PREFILL_A16, PEER_DECODE, PEER_PREFILL, N_SERIES };
+static const char *const series_names[N_SERIES] = {"decode",      "read",        "prefill",
+                                                   "prefill_a16", "peer_decode", "peer_prefill"};
 
 struct series {
     double ns[MAX_ROUNDS * PEER_SAMPLES];
@@ -192,6 +196,16 @@ static void run_peer(struct peer_bench *peer, const char *path, struct series se
     }
 }
 
+static void print_tsv(enum format format, const struct series series[N_SERIES])
+{
+    for (int s = 0; s < N_SERIES && series[s].n > 0; s++) {
+        double spread, median = median_of(&series[s], &spread);
+        printf("%s\t%s\t%zu\t%.0f\t%.2f\n", format_name(format), series_names[s], series[s].n,
+               median, spread);
+    }
+    fflush(stdout);
+}
+
 static void print_row(enum format format, const struct series series[N_SERIES], double bytes,
                       double flops, bool with_peer)
 {
@@ -199,21 +213,35 @@ static void print_row(enum format format, const struct series series[N_SERIES], 
 
     for (int s = 0; s < (with_peer ? N_SERIES : PEER_DECODE); s++)
         median[s] = median_of(&series[s], &spread[s]);
-    printf("%-7s %7.2f (%2.0f%%) %6.1f %6.1f (%2.0f%%) %5.0f%% | %7.0f (%2.0f%%) %6.0f",
+    printf("%-7s %7.2f (%2.0f%%) %6.1f %6.1f (%2.0f%%) %5.0f%% | %7.0f (%2.0f%%) %6.0f %7.0f "
+           "(%2.0f%%)",
            format_name(format), median[DECODE] * 1e-6, spread[DECODE], bytes / median[DECODE],
            bytes / median[READ], spread[READ], 100 * median[READ] / median[DECODE],
-           median[PREFILL] * 1e-6, spread[PREFILL], flops / median[PREFILL]);
+           median[PREFILL] * 1e-6, spread[PREFILL], flops / median[PREFILL],
+           median[PREFILL_A16] * 1e-6, spread[PREFILL_A16]);
     if (with_peer)
-        printf(" | %7.2f (%2.0f%%) %5.2fx %7.0f (%2.0f%%) %5.2fx", median[PEER_DECODE] * 1e-6,
-               spread[PEER_DECODE], median[PEER_DECODE] / median[DECODE],
-               median[PEER_PREFILL] * 1e-6, spread[PEER_PREFILL],
-               median[PEER_PREFILL] / median[PREFILL]);
+        printf(" | %7.2f (%2.0f%%) %5.2fx %7.0f (%2.0f%%) %5.2fx %5.2fx",
+               median[PEER_DECODE] * 1e-6, spread[PEER_DECODE],
+               median[PEER_DECODE] / median[DECODE], median[PEER_PREFILL] * 1e-6,
+               spread[PEER_PREFILL], median[PEER_PREFILL] / median[PREFILL],
+               median[PEER_PREFILL] / median[PREFILL_A16]);
     printf("\n");
     fflush(stdout);
 }
 
+/* The same weights, multiplied with float activations. */
+static void set_float(struct model *model)
+{
+    for (uint32_t l = 0; l < model->n_layers; l++) {
+        struct attn_unit *a = &model->attn[l];
+        struct ffn_unit *f = &model->ffn[l];
+        a->q.act = a->k.act = a->v.act = a->o.act = ACT_FLOAT;
+        f->gate.act = f->up.act = f->down.act = ACT_FLOAT;
+    }
+}
+
 static void bench(struct stand *stand, const struct geometry *g, enum format format,
-                  size_t n_rounds, struct peer_bench *peer, const char *folder)
+                  size_t n_rounds, struct peer_bench *peer, const char *folder, bool tsv)
 {
     char path[300];
     struct err err = {0};
@@ -226,7 +254,9 @@ static void bench(struct stand *stand, const struct geometry *g, enum format for
     struct parent *parent = parent_open(path, &err);
     demand(parent != NULL, &err);
     struct model *model = model_of_parent(parent, &err);
-    demand(model != NULL, &err);
+    struct model *a16 = model_of_parent(parent, &err);
+    demand(model != NULL && a16 != NULL, &err);
+    set_float(a16);
     struct forward_options options = {.n_ctx = 512, .n_batch = 512};
     struct forward *forward = forward_create(model, stand->kernels, stand->team, &options, &err);
     demand(forward != NULL, &err);
@@ -244,8 +274,12 @@ static void bench(struct stand *stand, const struct geometry *g, enum format for
         for (int again = 0; again < 3; again++)
             take(&kept[READ], time_reading(&reading, stand->team));
         take(&kept[DECODE], run_item(&item[0]));
-        if (round % 2 == 0)
+        if (round % 2 == 0) {
             take(&kept[PREFILL], run_item(&item[1]));
+            forward_set_model(forward, a16);
+            take(&kept[PREFILL_A16], run_item(&item[1]));
+            forward_set_model(forward, model);
+        }
         if (peer != NULL && round % 4 == 1)
             run_peer(peer, path, kept);
     }
@@ -253,9 +287,13 @@ static void bench(struct stand *stand, const struct geometry *g, enum format for
     double bytes = (double)model_weight_bytes(model) - embd;
     struct genome *genome = malloc(sizeof *genome);
     parent_genome(parent, genome);
-    print_row(format, series, bytes, account_flops(genome, g, &workloads[1]), peer != NULL);
+    if (tsv)
+        print_tsv(format, series);
+    else
+        print_row(format, series, bytes, account_flops(genome, g, &workloads[1]), peer != NULL);
     free(genome);
     forward_destroy(forward);
+    model_destroy(a16);
     model_destroy(model);
     parent_close(parent);
     unlink(path);
@@ -273,19 +311,22 @@ int main(int argc, char **argv)
     struct err err = {0};
     char folder[256];
     const char *file = NULL;
+    bool tsv = false;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--layers") == 0 && i + 1 < argc)
             g.n_layers = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
             n_rounds = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--tsv") == 0)
+            tsv = true;
         else if (strcmp(argv[i], "--write") == 0 && i + 1 < argc)
             file = argv[++i];
         else if (format_parse(argv[i]) != FORMAT_NONE && n_named < N_FORMATS)
             formats[n_named++] = format_parse(argv[i]);
         else
-            return fprintf(stderr, "usage: bench_large [--layers N] [--rounds N] [--write FILE] "
-                                   "[FORMAT...]\n"),
+            return fprintf(stderr, "usage: bench_large [--layers N] [--rounds N] [--tsv] "
+                                   "[--write FILE] [FORMAT...]\n"),
                    2;
     }
     n_formats = n_named > 0 ? n_named : n_formats;
@@ -300,14 +341,15 @@ int main(int argc, char **argv)
     peer.n_threads = stand.n_threads;
     peer.cpu = stand.cpu;
     folder_make(folder);
-    printf("%s, %s kernels, %u threads; %u layers, %zu rounds%s%s\n", stand.device.name,
-           stand.kernels->name, stand.n_threads, g.n_layers, n_rounds,
-           with_peer ? "; peer " : "; no peer", with_peer ? peer.program : "");
-    printf("%-7s %13s %6s %12s %6s | %13s %6s%s\n", "format", "tg16 ms", "GB/s", "read GB/s",
-           "share", "pp512 ms", "GOP/s",
-           with_peer ? " | peer tg16 ms    ratio   pp512 ms    ratio" : "");
+    fprintf(tsv ? stderr : stdout, "%s, %s kernels, %u threads; %u layers, %zu rounds%s%s\n",
+            stand.device.name, stand.kernels->name, stand.n_threads, g.n_layers, n_rounds,
+            with_peer ? "; peer " : "; no peer", with_peer ? peer.program : "");
+    if (!tsv)
+        printf("%-7s %13s %6s %12s %6s | %13s %6s %13s%s\n", "format", "tg16 ms", "GB/s",
+               "read GB/s", "share", "pp512 ms", "GOP/s", "a16 ms",
+               with_peer ? " | peer tg16 ms    ratio   pp512 ms    ratio    a16" : "");
     for (int i = 0; i < n_formats; i++)
-        bench(&stand, &g, formats[i], n_rounds, with_peer ? &peer : NULL, folder);
+        bench(&stand, &g, formats[i], n_rounds, with_peer ? &peer : NULL, folder, tsv);
     folder_remove(folder);
     stand_close(&stand);
     return 0;

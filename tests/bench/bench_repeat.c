@@ -1,6 +1,7 @@
 /* bench_repeat.c - does a probe say the same twice?
  *
  *   bench_repeat [--out FILE] [--seconds S] [--apart S] REFERENCE.gguf CANDIDATE.gguf...
+ *   bench_repeat [--out FILE] [--apart S] --tsv
  *
  * Each candidate is probed against the reference again and again, one after the other, as a search
  * would: in a process of its own that opens everything anew, tg32@b1 and pp128@b1 with the plan of
@@ -14,7 +15,10 @@
  * so that an hour can be measured in pieces.  Then all that stands in FILE is judged: probes of one
  * candidate that lie at least --apart seconds (120) from each other make disjoint pairs; a pair
  * agrees when the 95 % interval of the difference of its two log ratios contains 0.  The interval
- * is as wide as the two half-widths together, in squares. */
+ * is as wide as the two half-widths together, in squares.
+ *
+ * With --tsv nothing is measured, and a workload's probes are one line: workload, probes, median of
+ * the half-width in per cent and its upper tenth, pairs, pairs that agree. */
 #include "evaluator/parent.h"
 #include "latency_model/stand.h"
 #include "space/base/clock.h"
@@ -193,15 +197,28 @@ static void print_tally(const char *name, const char *workload, struct tally *t)
            t->n_pairs > 0 ? 100.0 * t->n_agree / t->n_pairs : NAN);
 }
 
+static void print_tsv(const char *workload, struct tally *t)
+{
+    stats_sort(t->half, t->n);
+    printf("%s\t%u\t%.3f\t%.3f\t%u\t%u\n", workload, t->n, 100 * stats_quantile(t->half, t->n, 0.5),
+           100 * stats_quantile(t->half, t->n, 0.9), t->n_pairs, t->n_agree);
+}
+
+static void print_head(void)
+{
+    printf("%-12s %-9s %6s %9s %6s %6s %6s %6s %7s %8s %6s %6s\n", "candidate", "workload",
+           "probes", "seconds", "half %", "p90", "wide", "noisy", "pairs", "differ %", "agree",
+           "share");
+}
+
 /* The first of each pair is the earliest that has none yet, the second the next far enough. */
-static void judge(struct trial *trial, size_t n, double apart)
+static void judge(struct trial *trial, size_t n, double apart, bool tsv)
 {
     static struct tally one, all[N_WORKLOADS];
     char text[32];
 
-    printf("%-12s %-9s %6s %9s %6s %6s %6s %6s %7s %8s %6s %6s\n", "candidate", "workload",
-           "probes", "seconds", "half %", "p90", "wide", "noisy", "pairs", "differ %", "agree",
-           "share");
+    if (!tsv)
+        print_head();
     for (size_t first = 0; first < n; first++) {
         bool known = false;
         for (size_t i = 0; i < first && !known; i++)
@@ -226,11 +243,16 @@ static void judge(struct trial *trial, size_t n, double apart)
                     add_pair(&all[w], &trial[i], &trial[j]);
                 }
         }
-        print_tally(trial[first].name, trial[first].workload, &one);
+        if (!tsv)
+            print_tally(trial[first].name, trial[first].workload, &one);
     }
     for (size_t w = 0; w < N_WORKLOADS; w++)
-        if (all[w].n > 0)
+        if (all[w].n > 0 && tsv)
+            print_tsv(workload_format(&workloads[w], text), &all[w]);
+        else if (all[w].n > 0)
             print_tally("all", workload_format(&workloads[w], text), &all[w]);
+    if (tsv)
+        return;
     printf("seconds, half-width of the ratio's 95 %% interval and difference of pairs: medians; "
            "wide: beyond %.0f %%\n",
            100 * WIDE);
@@ -241,6 +263,7 @@ int main(int argc, char **argv)
     static struct trial trial[MAX_PROBES];
     const char *path = "repeat.tsv";
     double seconds = 60, apart = 120;
+    bool tsv = argc > 1 && strcmp(argv[argc - 1], "--tsv") == 0;
     int i = 1;
 
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
@@ -253,12 +276,12 @@ int main(int argc, char **argv)
         else
             break;
     }
-    if (i + 1 >= argc || strncmp(argv[i], "--", 2) == 0)
+    if (tsv ? i + 1 != argc : i + 1 >= argc || strncmp(argv[i], "--", 2) == 0)
         return fprintf(stderr, "usage: bench_repeat [--out FILE] [--seconds S] [--apart S] "
-                               "REFERENCE.gguf CANDIDATE.gguf...\n"),
+                               "REFERENCE.gguf CANDIDATE.gguf... | --tsv\n"),
                2;
-    if (seconds > 0)
+    if (!tsv && seconds > 0)
         measure(path, seconds, argv + i, argc - i - 1);
-    judge(trial, read_trials(path, trial), apart);
+    judge(trial, read_trials(path, trial), apart, tsv);
     return 0;
 }
