@@ -143,48 +143,31 @@ static void unpack(enum format format, const void *w, size_t n, float *y)
     current->kernels->unpack[format](w, n, y);
 }
 
-#define OF_FORMAT(name, ggml_type, block, bytes)                                                   \
-    static void matmul_float_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,   \
-                                    const void *x, size_t act_bytes, size_t n_cols, float *out,    \
-                                    size_t out_stride)                                             \
+/* What is above, for one format: the entries of a set know theirs without being told. */
+#define ENTRY(name, of, takes, ...)                                                                \
+    static void name takes                                                                         \
     {                                                                                              \
-        matmul(FORMAT_##name, ACT_FLOAT, w, row_bytes, n_rows, n_in, x, act_bytes, n_cols, out,    \
-               out_stride);                                                                        \
-    }                                                                                              \
-    static void matmul_q8_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,      \
-                                 const void *x, size_t act_bytes, size_t n_cols, float *out,       \
-                                 size_t out_stride)                                                \
-    {                                                                                              \
-        matmul(FORMAT_##name, ACT_Q8, w, row_bytes, n_rows, n_in, x, act_bytes, n_cols, out,       \
-               out_stride);                                                                        \
-    }                                                                                              \
-    static void pack_float_##name(const float *x, size_t n_in, void *packed)                       \
-    {                                                                                              \
-        pack(FORMAT_##name, ACT_FLOAT, x, n_in, packed);                                           \
-    }                                                                                              \
-    static void pack_q8_##name(const float *x, size_t n_in, void *packed)                          \
-    {                                                                                              \
-        pack(FORMAT_##name, ACT_Q8, x, n_in, packed);                                              \
-    }                                                                                              \
-    static void store_##name(const float *x, size_t n, void *row)                                  \
-    {                                                                                              \
-        store(FORMAT_##name, x, n, row);                                                           \
-    }                                                                                              \
-    static void mix_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,            \
-                           const float *weights, size_t weight_stride, size_t n_cols, float *out,  \
-                           size_t out_stride)                                                      \
-    {                                                                                              \
-        mix(FORMAT_##name, w, row_bytes, n_rows, n_in, weights, weight_stride, n_cols, out,        \
-            out_stride);                                                                           \
-    }                                                                                              \
-    static void attend_##name(const struct attention *a, void *room)                               \
-    {                                                                                              \
-        attend(FORMAT_##name, a, room);                                                            \
-    }                                                                                              \
-    static void unpack_##name(const void *w, size_t n, float *y)                                   \
-    {                                                                                              \
-        unpack(FORMAT_##name, w, n, y);                                                            \
+        of(__VA_ARGS__);                                                                           \
     }
+#define MATMUL_TAKES                                                                               \
+    (const void *w, size_t row_bytes, size_t n_rows, size_t n_in, const void *x, size_t act_bytes, \
+     size_t n_cols, float *out, size_t out_stride)
+#define MATMUL_PASSES w, row_bytes, n_rows, n_in, x, act_bytes, n_cols, out, out_stride
+#define MIX_TAKES                                                                                  \
+    (const void *w, size_t row_bytes, size_t n_rows, size_t n_in, const float *weights,            \
+     size_t weight_stride, size_t n_cols, float *out, size_t out_stride)
+#define MIX_PASSES  w, row_bytes, n_rows, n_in, weights, weight_stride, n_cols, out, out_stride
+#define PACK_TAKES  (const float *x, size_t n_in, void *packed)
+#define PACK_PASSES x, n_in, packed
+#define OF_FORMAT(name, ggml_type, block, bytes)                                                   \
+    ENTRY(matmul_float_##name, matmul, MATMUL_TAKES, FORMAT_##name, ACT_FLOAT, MATMUL_PASSES)      \
+    ENTRY(matmul_q8_##name, matmul, MATMUL_TAKES, FORMAT_##name, ACT_Q8, MATMUL_PASSES)            \
+    ENTRY(pack_float_##name, pack, PACK_TAKES, FORMAT_##name, ACT_FLOAT, PACK_PASSES)              \
+    ENTRY(pack_q8_##name, pack, PACK_TAKES, FORMAT_##name, ACT_Q8, PACK_PASSES)                    \
+    ENTRY(store_##name, store, (const float *x, size_t n, void *row), FORMAT_##name, x, n, row)    \
+    ENTRY(mix_##name, mix, MIX_TAKES, FORMAT_##name, MIX_PASSES)                                   \
+    ENTRY(attend_##name, attend, (const struct attention *a, void *room), FORMAT_##name, a, room)  \
+    ENTRY(unpack_##name, unpack, (const void *w, size_t n, float *y), FORMAT_##name, w, n, y)
 FORMATS(OF_FORMAT)
 
 static void rms_norm(float *y, const float *x, const float *gain, size_t n, float eps)
@@ -220,24 +203,21 @@ static void add_scaled(float *y, const float *x, float scale, size_t n)
     current->kernels->add_scaled(y, x, scale, n);
 }
 
+/* In the place of every entry that the set has. */
 static void fill_noting(struct kernels *set)
 {
+#define REPLACE(entry, noting)                                                                     \
+    if (set->entry != NULL)                                                                        \
+        set->entry = noting;
 #define ENTRIES(name, ggml_type, block, bytes)                                                     \
-    if (set->matmul[FORMAT_##name][ACT_FLOAT] != NULL)                                             \
-        set->matmul[FORMAT_##name][ACT_FLOAT] = matmul_float_##name;                               \
-    if (set->matmul[FORMAT_##name][ACT_Q8] != NULL)                                                \
-        set->matmul[FORMAT_##name][ACT_Q8] = matmul_q8_##name;                                     \
-    if (set->pack[FORMAT_##name][ACT_FLOAT] != NULL)                                               \
-        set->pack[FORMAT_##name][ACT_FLOAT] = pack_float_##name;                                   \
-    if (set->pack[FORMAT_##name][ACT_Q8] != NULL)                                                  \
-        set->pack[FORMAT_##name][ACT_Q8] = pack_q8_##name;                                         \
-    if (set->store[FORMAT_##name] != NULL)                                                         \
-        set->store[FORMAT_##name] = store_##name;                                                  \
-    if (set->mix[FORMAT_##name] != NULL)                                                           \
-        set->mix[FORMAT_##name] = mix_##name;                                                      \
-    if (set->attend[FORMAT_##name] != NULL)                                                        \
-        set->attend[FORMAT_##name] = attend_##name;                                                \
-    set->unpack[FORMAT_##name] = unpack_##name;
+    REPLACE(matmul[FORMAT_##name][ACT_FLOAT], matmul_float_##name)                                 \
+    REPLACE(matmul[FORMAT_##name][ACT_Q8], matmul_q8_##name)                                       \
+    REPLACE(pack[FORMAT_##name][ACT_FLOAT], pack_float_##name)                                     \
+    REPLACE(pack[FORMAT_##name][ACT_Q8], pack_q8_##name)                                           \
+    REPLACE(store[FORMAT_##name], store_##name)                                                    \
+    REPLACE(mix[FORMAT_##name], mix_##name)                                                        \
+    REPLACE(attend[FORMAT_##name], attend_##name)                                                  \
+    REPLACE(unpack[FORMAT_##name], unpack_##name)
     FORMATS(ENTRIES)
     set->rms_norm = rms_norm;
     set->silu_mul = silu_mul;
