@@ -88,12 +88,9 @@ static int run(const struct command *command, int argc, char **argv)
     struct options options;
     struct reading reading;
     enum show_format format;
-    int go = option_parse(command, argc, argv, &options, &err);
-    if (go == 0)
-        return 0;
-    if (go < 0 || reading_format(&options, &format, &err) != 0 ||
-        reading_open(&reading, option_text(&options, "study"), &err) != 0)
-        return command_fail(&err);
+    int go = reading_begin(&reading, &options, &format, command, argc, argv, &err);
+    if (go <= 0)
+        return go == 0 ? 0 : command_fail(&err);
 
     struct progress progress = {.n_front = reading.front.n};
     snprintf(progress.device, sizeof progress.device, "%s", reading.front.device);

@@ -46,6 +46,16 @@ int reading_format(const struct options *options, enum show_format *format, stru
     return 0;
 }
 
+int reading_begin(struct reading *reading, struct options *options, enum show_format *format,
+                  const struct command *command, int argc, char **argv, struct err *err)
+{
+    int go = option_parse(command, argc, argv, options, err);
+    if (go > 0 && (reading_format(options, format, err) != 0 ||
+                   reading_open(reading, option_text(options, "study"), err) != 0))
+        return -1;
+    return go;
+}
+
 int command_fail(const struct err *err)
 {
     const char *text = err->text[0] != '\0' ? err->text : err_phrase(err->code);

@@ -28,6 +28,11 @@ void reading_close(struct reading *reading);
 /* The -o of a command; ERR_USAGE when unknown. */
 int reading_format(const struct options *options, enum show_format *format, struct err *err);
 
+/* All that a command begins with which has nothing more to check: what option_parse returns, or -1
+ * where -o or the study is no good. */
+int reading_begin(struct reading *reading, struct options *options, enum show_format *format,
+                  const struct command *command, int argc, char **argv, struct err *err);
+
 /* Print "kerf: text" on stderr and return the exit status of err->code. */
 int command_fail(const struct err *err);
 
