@@ -1,10 +1,6 @@
-/* polish.c - two streams through the layers side by side; what each matrix hears, and its new
- * weights. */
-#include "evaluator/compression/polish.h"
+/* polish.c - two streams through the layers side by side, and what each matrix hears. */
+#include "evaluator/compression/polish_parts.h"
 
-#include "evaluator/compression/feedback.h"
-#include "evaluator/compression/match.h"
-#include "evaluator/compression/obs.h"
 #include "evaluator/compression/stitch.h"
 #include "evaluator/forward.h"
 #include "space/base/err.h"
@@ -16,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens that go through a unit at once; rows that are judged at once. */
-enum { POLISH_BATCH = 256, JUDGE_ROWS = 64, ALIGN = 64 };
+/* Tokens that go through a unit at once. */
+enum { POLISH_BATCH = 256 };
 
 /* One of the two models on its way: only the unit at hand is switched on. */
 struct walk {
@@ -260,148 +256,6 @@ static int advance_ours(struct pass *p, uint32_t at, uint32_t n, struct err *err
     return 0;
 }
 
-/* --- one matrix ------------------------------------------------------------------------------- */
-
-/* One matrix at work. */
-struct making {
-    struct team *team;
-    const struct match *match;
-    const struct feedback *feedback;
-    const struct weights *old;
-    size_t row_bytes;
-    float *target;   /* [n_out][n_in] */
-    uint8_t *packed; /* [n_out][row_bytes] */
-    struct err *err; /* [team_size] */
-};
-
-static void pack_share(void *arg, unsigned member, unsigned n_members)
-{
-    enum { GRAIN = 32 };
-    const struct making *m = arg;
-    size_t begin, end;
-
-    team_share(m->old->n_out, GRAIN, member, n_members, &begin, &end);
-    if (begin < end)
-        feedback_quantize(m->feedback, m->old->format, m->target + begin * m->old->n_in,
-                          end - begin, m->packed + begin * m->row_bytes, NULL, &m->err[member]);
-}
-
-static int pack(struct making *m, struct err *err)
-{
-    m->err = calloc(team_size(m->team), sizeof *m->err);
-    if (m->err == NULL) {
-        err_set(err, ERR_MEMORY, "polish: out of memory");
-        return -1;
-    }
-    team_run(m->team, pack_share, m);
-    int status = 0;
-    for (unsigned i = 0; i < team_size(m->team) && status == 0; i++)
-        if (m->err[i].code != ERR_NONE) {
-            *err = m->err[i];
-            status = -1;
-        }
-    free(m->err);
-    return status;
-}
-
-/* tr(E H E') of E = target - packed rows. */
-static int distance(const struct making *m, const void *packed, double *sum, struct err *err)
-{
-    size_t n = m->old->n_in;
-    float *row = malloc(n * sizeof *row);
-    double *lost = malloc(2 * JUDGE_ROWS * n * sizeof *lost);
-    int status = -1;
-
-    if (row == NULL || lost == NULL) {
-        err_set(err, ERR_MEMORY, "polish: out of memory");
-        goto done;
-    }
-    *sum = 0;
-    for (size_t begin = 0; begin < m->old->n_out; begin += JUDGE_ROWS) {
-        size_t n_rows = m->old->n_out - begin < JUDGE_ROWS ? m->old->n_out - begin : JUDGE_ROWS;
-        for (size_t r = 0; r < n_rows; r++) {
-            kernels_reference()->unpack[m->old->format](
-                (const char *)packed + (begin + r) * m->row_bytes, n, row);
-            for (size_t i = 0; i < n; i++)
-                lost[r * n + i] = (double)m->target[(begin + r) * n + i] - (double)row[i];
-        }
-        *sum += hessian_loss(n, m->match->h, n_rows, lost, lost + JUDGE_ROWS * n);
-    }
-    status = 0;
-done:
-    free(lost);
-    free(row);
-    return status;
-}
-
-/* m->target = what the matrix of `cut` should be.  Rows are either all kept or the columns are. */
-static int find_target(const struct pass *p, const struct making *m, const struct cut *cut,
-                       struct err *err)
-{
-    size_t n_out = m->old->n_out, n_x = cut->tensor->dims[0];
-    float *stand_in = malloc(n_out * m->old->n_in * sizeof *stand_in), *full = NULL;
-    double asked = fmax(p->plan->ridge, obs_damping(m->old->n_in, m->match->zz.n_tokens));
-    double damping = asked;
-    int status = -1;
-
-    if (cut->cols.at != NULL)
-        full = malloc(n_out * n_x * sizeof *full);
-    if (stand_in == NULL || (cut->cols.at != NULL && full == NULL)) {
-        err_set(err, ERR_MEMORY, "polish: out of memory");
-        goto done;
-    }
-    if (full != NULL)
-        parent_unpack(cut->tensor, 0, n_out, full);
-    if (cut_target(cut, stand_in, err) == 0)
-        status = match_solve(m->match, full != NULL ? full : stand_in, stand_in, n_out,
-                             p->plan->alpha, &damping, m->target, err);
-    if (status == 0 && damping != asked)
-        log_warn("polish", "tensor %.*s: damping raised from %g to %g",
-                 (int)cut->tensor->name.length, cut->tensor->name.data, asked, damping);
-done:
-    free(full);
-    free(stand_in);
-    return status;
-}
-
-/* The new rows take the old ones' place in the model if they are nearer to the target. */
-static int settle(struct pass *p, struct making *m, struct weights *w, struct err *err)
-{
-    double before, after;
-
-    if (distance(m, w->data, &before, err) != 0 || distance(m, m->packed, &after, err) != 0)
-        return -1;
-    p->polished->n_matrices++;
-    if (!(after < before))
-        return 0;
-    p->polished->block[p->polished->n_changed++] = m->packed;
-    w->data = m->packed;
-    m->packed = NULL;
-    return 0;
-}
-
-static int make_matrix(struct pass *p, const struct feedback *feedback, const struct cut *cut,
-                       struct weights *w, struct err *err)
-{
-    struct making m = {.team = p->team, .match = &p->match, .feedback = feedback, .old = w};
-    size_t n_bytes;
-    int status = -1;
-
-    m.row_bytes = format_row_bytes(w->format, w->n_in);
-    n_bytes = (w->n_out * m.row_bytes + ALIGN - 1) / ALIGN * ALIGN;
-    m.target = malloc((size_t)w->n_out * w->n_in * sizeof *m.target);
-    m.packed = aligned_alloc(ALIGN, n_bytes);
-    if (m.target == NULL || m.packed == NULL)
-        err_set(err, ERR_MEMORY, "polish: out of memory");
-    else if (find_target(p, &m, cut, err) == 0 && pack(&m, err) == 0)
-        status = settle(p, &m, w, err);
-    if (status != 0)
-        err_prefix(err, "tensor %.*s", (int)cut->tensor->name.length, cut->tensor->name.data);
-    free(m.target);
-    free(m.packed);
-    return status;
-}
-
 /* --- one part --------------------------------------------------------------------------------- */
 
 /* The matrices of a part, in the order of a variant's; returns their number. */
@@ -457,7 +311,8 @@ static int make_part(struct pass *p, enum part part, batch_fn *collect, struct e
     feedback = feedback_create(name, p->match.h, p->match.n_z, FEEDBACK_DAMPING, err);
     status = feedback != NULL ? 0 : -1;
     for (uint32_t m = 0; m < n && status == 0; m++)
-        status = make_matrix(p, feedback, &cuts.cut[m], w[m], err);
+        status = polish_matrix(p->plan, &p->match, feedback, &cuts.cut[m], p->team, p->polished,
+                               w[m], err);
 done:
     feedback_destroy(feedback);
     match_fini(&p->match);
