@@ -5,6 +5,10 @@
  * of A.  Shapes belong to the thread and are lost with tiles_release; as long as they stand, a
  * change of threads costs the kernel 8 KiB more, so whoever sets shapes releases them.
  *
+ * What is built on them here has been tested over tiles in software (tests/unit/test_amx.c) and,
+ * with the same checks, in a whole emulated machine (Bochs 3.0, once its signed bytes were signed;
+ * before, the known-answer test refused it); by the time of writing it has not run on a processor.
+ *
  * Tiles are named by literal numbers.  A compiler may know neither that a tile is loaded from
  * memory nor that all of the shapes is read (GCC 12), hence the fences. */
 #ifndef KERF_TILES_AMX_H

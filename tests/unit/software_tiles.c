@@ -146,19 +146,29 @@ static float bf16_at(const uint8_t *p)
  * then both together, then to what was there. */
 void tile_product_bf16(int c, int a, int b)
 {
+    enum { DWORDS = ROW_BYTES / 4 };
     product_begin(c, a, b);
-    for (size_t m = 0; m < state.tile[c].rows; m++)
-        for (size_t n = 0; n < state.tile[c].row_bytes / 4; n++) {
-            float even = 0, odd = 0, sum;
-            for (size_t k = 0; k < state.tile[b].rows; k++) {
-                const uint8_t *x = &state.tile[a].at[m][4 * k], *y = &state.tile[b].at[k][4 * n];
-                even = flushed(fmaf(bf16_at(x), bf16_at(y), even));
-                odd = flushed(fmaf(bf16_at(x + 2), bf16_at(y + 2), odd));
+    size_t depth = state.tile[b].rows;
+    float right[2][ROWS][DWORDS];
+    for (int odd = 0; odd < 2; odd++)
+        for (size_t k = 0; k < depth; k++)
+            for (size_t n = 0; n < DWORDS; n++)
+                right[odd][k][n] = bf16_at(&state.tile[b].at[k][4 * n + 2 * (size_t)odd]);
+    for (size_t m = 0; m < state.tile[c].rows; m++) {
+        float half[2][DWORDS] = {{0}};
+        for (int odd = 0; odd < 2; odd++)
+            for (size_t k = 0; k < depth; k++) {
+                float left = bf16_at(&state.tile[a].at[m][4 * k + 2 * (size_t)odd]);
+                for (size_t n = 0; n < DWORDS; n++)
+                    half[odd][n] = flushed(fmaf(left, right[odd][k][n], half[odd][n]));
             }
+        for (size_t n = 0; n < state.tile[c].row_bytes / 4; n++) {
+            float sum;
             memcpy(&sum, &state.tile[c].at[m][4 * n], sizeof sum);
-            sum = flushed(flushed(sum) + flushed(even + odd));
+            sum = flushed(flushed(sum) + flushed(half[0][n] + half[1][n]));
             memcpy(&state.tile[c].at[m][4 * n], &sum, sizeof sum);
         }
+    }
     product_end(c);
 }
 

@@ -325,6 +325,19 @@ static void test_known_answers(void)
     tiles_falsify(false);
 }
 
+/* ---- leave to use them ---- */
+
+static void test_permission(void)
+{
+    struct err err = {0};
+    if (amx_permit(&err) == 0)
+        ok(amx_is_there(), "the system permits tiles where there are some");
+    else
+        ok(err.code == ERR_RESOURCE && strstr(err.text, "permit") != NULL,
+           "a system that permits no tiles is told of");
+    printf("# %s\n", err.text);
+}
+
 int main(void)
 {
     avx512 = kernels_for(ISA_AVX512, NULL);
@@ -345,5 +358,6 @@ int main(void)
     test_pieces();
     test_not_finite();
     test_known_answers();
+    test_permission();
     return tap_done();
 }
