@@ -44,14 +44,15 @@ static size_t larger(size_t a, size_t b)
 
 static void plan_scratch(struct forward *f, struct plan *plan, struct scratch *s, size_t widest)
 {
+    const struct geometry *g = &f->model->geometry;
+
     s->normed = plan_take(plan, 1, widest, sizeof(float));
     s->packed[KIND_Q8_32] = plan_take(plan, 1, packed_bytes(FORMAT_Q8_0, widest), 1);
     s->packed[KIND_Q8_K] = plan_take(plan, 1, packed_bytes(FORMAT_Q4_K, widest), 1);
-    s->attend = plan_take(plan, kernels_attend_bytes(f->model->geometry.head_dim), 1, 1);
-    s->scores = plan_take(plan, QUERY_BLOCK, f->score_stride, sizeof(float));
-    if (format_fits(FORMAT_Q8_0, f->model->geometry.head_dim))
-        s->queries =
-            plan_take(plan, QUERY_BLOCK, packed_bytes(FORMAT_Q8_0, f->model->geometry.head_dim), 1);
+    s->attend = plan_take(plan, kernels_attend_bytes(g->head_dim), 1, 1);
+    s->attn = plan_take(plan, f->most_sequences, (size_t)g->n_heads * g->head_dim, sizeof(float));
+    s->log_sums = plan_take(plan, f->most_sequences, g->n_heads, sizeof(float));
+    s->weights = plan_take(plan, team_size(f->team), 1, sizeof(float));
 }
 
 static void plan_buffers(struct forward *f, struct plan *plan)
@@ -76,6 +77,7 @@ static void plan_buffers(struct forward *f, struct plan *plan)
     f->logits = plan_take(plan, n, g->n_vocab, sizeof(float));
     f->packed[KIND_Q8_32] = plan_take(plan, n, packed_bytes(FORMAT_Q8_0, widest), 1);
     f->packed[KIND_Q8_K] = plan_take(plan, n, packed_bytes(FORMAT_Q4_K, widest), 1);
+    f->grains_done = plan_take(plan, f->most_sequences, g->n_kv_heads, sizeof *f->grains_done);
     for (unsigned m = 0; m < team_size(f->team); m++)
         plan_scratch(f, plan, &f->scratch[m], widest);
 }

@@ -10,8 +10,8 @@
  *
  *   | kv cache: sequences x layers x 2 x groups*hd x n_ctx | rope angles | batch buffers: hidden,
  *     normed, q, k, v, attention out, gate, up, sum, logits [n_batch][...] | packed activations |
- *     for each member: one packed token, a tile of attention, scores of one token [32][n_ctx],
- *     packed queries [32][hd] |
+ *     for each member: one packed token, the room of the attention kernel, attention of one
+ *     token of each sequence over a part of its keys |
  *
  * Residual stream h[n_tokens][d_model] is float32.  Biases (model.h) are added with the output of o
  * or down; those of units that are not there with the output of the unit before them.  Angles of

@@ -5,11 +5,10 @@
  * groups).  Sequences that go in step are attended to one after the other, each in a cache of its
  * own.
  *
- * Prefill goes by blocks of positions, whose attention is one call of a kernel that takes keys and
- * values a tile at a time: its memory does not hang on the context.  With a single position there
- * are too few queries for that.  Then scores are products with rows of the cache, on the kernels
- * that also multiply weights of the cache's format, and are kept whole, [heads of a group][n_ctx]
- * a member; the output mixes rows of values with them as weights. */
+ * Attention is one call of a kernel, whose memory does not hang on the context: of a block of
+ * positions in prefill, of one position in decode.  Where groups cannot be dealt out evenly, the
+ * members cut the one position's context among them, and who is the last at a group puts its parts
+ * together. */
 #include "evaluator/forward_parts.h"
 
 #include <assert.h>
@@ -18,8 +17,9 @@
 /* What a member takes of a layer's rows: all of some groups, or any pieces of row_grain. */
 struct qkv_share {
     struct span q, k, v;
-    bool own_groups;   /* whole groups: attention needs no other member's work */
-    struct span heads; /* of its own groups */
+    bool own_groups;    /* whole groups: attention needs no other member's work */
+    struct span groups; /* its own, and their heads */
+    struct span heads;
 };
 
 bool attention_can_cache(const struct model *model)
@@ -36,9 +36,6 @@ void attention_size_cache(struct forward *f)
 {
     size_t head_dim = f->model->geometry.head_dim;
 
-    /* Score rows begin on cache lines; the one line more keeps their distance off powers of two,
-     * where rows would compete for the same places of the cache. */
-    f->score_stride = (f->n_ctx + 31) / 32 * 32 + 32;
     attention_lay_out_cache(f);
     f->layer_room = 2 * rows_bytes(f, f->row_bytes);
     if (f->layer_room < 2 * rows_bytes(f, format_row_bytes(FORMAT_F16, head_dim)))
@@ -100,6 +97,7 @@ static struct qkv_share share_of(const struct walker *walker, const struct attn_
 
     if (share.own_groups) {
         struct span groups = walker_share(walker, unit->n_groups, 1);
+        share.groups = groups;
         share.heads = (struct span){groups.begin * ratio, groups.end * ratio};
         share.q = (struct span){share.heads.begin * head_dim, share.heads.end * head_dim};
         share.k = (struct span){groups.begin * head_dim, groups.end * head_dim};
@@ -191,80 +189,121 @@ static void project_values(const struct forward *f, uint32_t layer, const struct
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* `n_heads` queries of one group of a sequence, side by side, against its first `n_keys` keys. */
+/* Positions of one group that a member takes at a time where groups are cut. */
+enum { KEY_GRAIN = 32 };
+
+/* What one position looks at: the keys of a group of a sequence, cut in grains. */
 struct look {
     struct cache_part part;
-    size_t group, n_heads, n_keys;
-    const float *q; /* [n_heads][head_dim] */
-    float *out;     /* likewise */
+    const struct attn_unit *unit;
+    size_t group, n_keys;
 };
 
-/* scores[h * score_stride + p] = query h times the key of position p. */
-static void score(const struct forward *f, const struct scratch *scratch, const struct look *look)
-{
-    enum format kv = f->model->kv;
-    enum act_format act = act_format_of(kv);
-    size_t head_dim = f->model->geometry.head_dim;
-    const char *queries = (const char *)look->q;
-    size_t query_bytes = head_dim * sizeof(float);
-
-    if (act == ACT_Q8) {
-        queries = scratch->queries;
-        query_bytes = kernels_act_bytes(kv, act, head_dim);
-        for (size_t h = 0; h < look->n_heads; h++)
-            f->kernels->pack[kv][act](look->q + h * head_dim, head_dim,
-                                      scratch->queries + h * query_bytes);
-    }
-    f->kernels->matmul[kv][act](cache_row(f, look->part, CACHE_KEYS, look->group, 0), f->row_bytes,
-                                look->n_keys, head_dim, queries, query_bytes, look->n_heads,
-                                scratch->scores, f->score_stride);
-}
-
-static void attend(const struct forward *f, const struct scratch *scratch, const struct look *look)
-{
-    size_t stride = f->score_stride, head_dim = f->model->geometry.head_dim;
-
-    score(f, scratch, look);
-    for (size_t h = 0; h < look->n_heads; h++)
-        f->kernels->softmax(scratch->scores + h * stride, look->n_keys);
-    f->kernels->mix[f->model->kv](cache_row(f, look->part, CACHE_VALUES, look->group, 0),
-                                  f->row_bytes, look->n_keys, head_dim, scratch->scores, stride,
-                                  look->n_heads, look->out, head_dim);
-}
-
-/* One token: the query heads of a group are the columns, so that its cache is read once. */
-static void attend_token(const struct walker *walker, struct cache_part part,
-                         const struct attn_unit *unit, struct span heads)
+/* The queries of a group at its keys [begin, end); `out` and `log_sums` are those of all heads of
+ * the sequence. */
+static void attend_keys(const struct walker *walker, const struct look *look, struct span keys,
+                        float *out, float *log_sums)
 {
     const struct forward *f = walker->pass->forward;
-    size_t head_dim = f->model->geometry.head_dim, ratio = unit->n_heads / unit->n_groups, next;
-    size_t first = part.sequence * unit->n_heads * head_dim;
+    size_t ratio = look->unit->n_heads / look->unit->n_groups, n, end = (look->group + 1) * ratio;
+    size_t head_dim = f->model->geometry.head_dim;
+    const float *q = f->q + look->part.sequence * look->unit->n_heads * head_dim;
 
-    for (size_t h = heads.begin; h < heads.end; h = next) {
-        size_t group = h / ratio;
-        next = (group + 1) * ratio < heads.end ? (group + 1) * ratio : heads.end;
-        next = next - h <= QUERY_BLOCK ? next : h + QUERY_BLOCK;
-        struct look look = {.part = part,
-                            .group = group,
-                            .n_heads = next - h,
-                            .n_keys = f->position + 1,
-                            .q = f->q + first + h * head_dim,
-                            .out = f->attn + first + h * head_dim};
-        attend(f, &f->scratch[walker->member], &look);
+    for (size_t h = end - ratio; h < end; h += n) {
+        n = end - h < ATTEND_COLUMNS ? end - h : ATTEND_COLUMNS;
+        struct attention attention = {
+            .keys = cache_row(f, look->part, CACHE_KEYS, look->group, keys.begin),
+            .values = cache_row(f, look->part, CACHE_VALUES, look->group, keys.begin),
+            .queries = q + h * head_dim,
+            .out = out + h * head_dim,
+            .log_sums = log_sums != NULL ? log_sums + h : NULL,
+            .head_dim = head_dim,
+            .n_heads = n,
+            .n_positions = 1,
+            .see = keys.end - keys.begin};
+        f->kernels->attend[f->model->kv](&attention, f->scratch[walker->member].attend);
     }
 }
 
-/* One token of each sequence.  Where members share heads, they do so over all sequences. */
+/* The outputs of a group, mixed of those that `members` have made of their keys. */
+static void put_together(const struct walker *walker, const struct look *look, struct span members)
+{
+    const struct forward *f = walker->pass->forward;
+    size_t n_heads = look->unit->n_heads, head_dim = f->model->geometry.head_dim;
+    size_t ratio = n_heads / look->unit->n_groups, n = members.end - members.begin;
+    size_t first = look->part.sequence * n_heads + look->group * ratio;
+    float *weight = f->scratch[walker->member].weights;
+
+    for (size_t h = first; h < first + ratio; h++) {
+        float *out = f->attn + h * head_dim;
+        for (size_t m = 0; m < n; m++)
+            weight[m] = f->scratch[members.begin + m].log_sums[h];
+        f->kernels->softmax(weight, n);
+        memset(out, 0, head_dim * sizeof *out);
+        for (size_t m = 0; m < n; m++)
+            f->kernels->add_scaled(out, f->scratch[members.begin + m].attn + h * head_dim,
+                                   weight[m], head_dim);
+    }
+}
+
+/* Grains of keys of one group that a member has among all groups of all sequences. */
+static struct span grains_of(const struct walker *walker, unsigned member, size_t n_looks,
+                             size_t n_grains, size_t look)
+{
+    struct span all;
+    team_share(n_looks * n_grains, 1, member, walker->n_members, &all.begin, &all.end);
+    return rows_of_units(all, 1, look * n_grains, n_grains);
+}
+
+/* Its share of one group, if it has any; alone, or in part. */
+static void attend_share(const struct walker *walker, const struct look *look, size_t n_looks)
+{
+    struct forward *f = walker->pass->forward;
+    size_t n_groups = look->unit->n_groups, number = look->part.sequence * n_groups + look->group;
+    size_t n_grains = (look->n_keys + KEY_GRAIN - 1) / KEY_GRAIN;
+    size_t first = look->part.sequence * look->unit->n_heads;
+    size_t head_dim = f->model->geometry.head_dim;
+    struct span mine = grains_of(walker, walker->member, n_looks, n_grains, number);
+    struct span keys = {mine.begin * KEY_GRAIN, mine.end * KEY_GRAIN};
+    const struct scratch *scratch = &f->scratch[walker->member];
+
+    if (mine.begin == mine.end)
+        return;
+    keys.end = keys.end < look->n_keys ? keys.end : look->n_keys;
+    if (mine.end - mine.begin == n_grains) {
+        attend_keys(walker, look, keys, f->attn + first * head_dim, NULL);
+        return;
+    }
+    attend_keys(walker, look, keys, scratch->attn + first * head_dim, scratch->log_sums + first);
+    /* Who completes the group sees what the others wrote before they added theirs. */
+    size_t done = atomic_fetch_add(&f->grains_done[number], (unsigned)(mine.end - mine.begin)) +
+                  mine.end - mine.begin;
+    if (done < n_grains)
+        return;
+    atomic_store(&f->grains_done[number], 0);
+    struct span members = {walker->member, walker->member + 1}, theirs = mine;
+    while (theirs.begin > 0)
+        theirs = grains_of(walker, (unsigned)--members.begin, n_looks, n_grains, number);
+    for (theirs = mine; theirs.end < n_grains; members.end++)
+        theirs = grains_of(walker, (unsigned)members.end, n_looks, n_grains, number);
+    put_together(walker, look, members);
+}
+
+/* One token of each sequence. */
 static void attend_tokens(const struct walker *walker, uint32_t layer, const struct attn_unit *unit,
                           const struct qkv_share *share)
 {
-    size_t n_heads = unit->n_heads, n = walker->pass->n;
-    struct span all = walker_share(walker, n * n_heads, 1);
+    const struct forward *f = walker->pass->forward;
+    size_t n = walker->pass->n, n_keys = f->position + 1, width = unit->q.n_out;
 
     for (size_t s = 0; s < n; s++) {
-        struct span heads =
-            share->own_groups ? share->heads : rows_of_units(all, 1, s * n_heads, n_heads);
-        attend_token(walker, (struct cache_part){s, layer}, unit, heads);
+        struct look look = {.part = {s, layer}, .unit = unit, .n_keys = n_keys};
+        if (share->own_groups)
+            for (look.group = share->groups.begin; look.group < share->groups.end; look.group++)
+                attend_keys(walker, &look, (struct span){0, n_keys}, f->attn + s * width, NULL);
+        else
+            for (look.group = 0; look.group < unit->n_groups; look.group++)
+                attend_share(walker, &look, n * unit->n_groups);
     }
 }
 

@@ -36,9 +36,9 @@ struct scratch {
     float *normed;             /* [widest row], one token */
     char *packed[N_ACT_KINDS]; /* one token; none for KIND_FLOAT */
     char *attend;              /* room of the kernel */
-    float *scores;             /* [QUERY_BLOCK][score_stride], one token */
-    char *queries;             /* [QUERY_BLOCK], packed to meet keys in blocks; NULL where
-                                  the head size takes none */
+    float *attn, *log_sums;    /* what attention makes of a part of its keys, one token of each
+                                  sequence */
+    float *weights;            /* [team_size] of such parts */
 };
 
 struct forward {
@@ -60,14 +60,15 @@ struct forward {
      * head_dim in the model's KV format, so that one token more is one row more in any format.  A
      * narrower unit uses the first groups. */
     char *cache;
-    size_t layer_room;   /* bytes that there are for a layer of a sequence */
-    size_t row_bytes;    /* of one position of a group */
-    size_t score_stride; /* positions */
+    size_t layer_room; /* bytes that there are for a layer of a sequence */
+    size_t row_bytes;  /* of one position of a group */
 
     /* Batch buffers, rows of the unit's own width back to back: [n_batch][...]. */
     float *hidden, *normed, *q, *k, *v, *attn, *gate, *up, *sum, *logits;
     char *packed[N_ACT_KINDS];
-    struct scratch *scratch; /* [team_size] */
+    struct scratch *scratch;  /* [team_size] */
+    atomic_uint *grains_done; /* [sequence][group] of keys that are attended to in parts; 0 between
+                                 tokens */
 };
 
 /* One pass, the same for all members.  Column c of its n is token c / n_sequences of sequence
@@ -122,7 +123,7 @@ void attention_size_cache(struct forward *forward);
 /* Lay the cache out for the model's KV format, which must fit the room. */
 void attention_lay_out_cache(struct forward *forward);
 
-/* Positions whose queries meet keys together; of one position, heads of a group. */
+/* Positions whose queries meet keys together. */
 #define QUERY_BLOCK 32
 
 #endif

@@ -29,8 +29,7 @@
 #ifndef KERF_ATTEND_IMPL_H
 #define KERF_ATTEND_IMPL_H
 
-#include "evaluator/kernels/act_pack.h"
-#include "evaluator/kernels/kernel_sets.h"
+#include "evaluator/kernels/attend_one_impl.h"
 
 enum { REGISTERS = 2, QUERIES = REGISTERS * LANES };
 _Static_assert(ATTEND_COLUMNS % QUERIES == 0 && ATTEND_TILE_MIN % LANES == 0 &&
@@ -59,7 +58,7 @@ INLINE size_t column_at(const struct attention *a, size_t c, size_t stride)
 
 static void turn_in(const float *const row[LANES], size_t n, size_t head_dim, float *to)
 {
-    const vec log2_e = vec_all(0x1.715476p+0f);
+    const vec log2_e = vec_all(LOG2_E);
     for (size_t d = 0; d < head_dim; d += LANES) {
         size_t left = head_dim - d < LANES ? head_dim - d : LANES;
         vec m[LANES];
@@ -276,12 +275,20 @@ INLINE void attend(enum format format, kernel_unpack_fn *unpack, kernel_pack_fn 
         group_end(&group[i], a, i * QUERIES);
 }
 
+#define ROWS_Q4_0 ((struct rows_kind){FORMAT_Q4_0, row_Q4_0, score_Q4_0, LIFT_Q4_0})
+#define ROWS_Q8_0 ((struct rows_kind){FORMAT_Q8_0, row_Q8_0, score_Q8_0, LIFT_Q8_0})
+#define ROWS_F16  ((struct rows_kind){FORMAT_F16, row_F16, NULL, 0})
+#define ROWS_F32  ((struct rows_kind){FORMAT_F32, row_F32, NULL, 0})
+
 #define ATTEND(name)                                                                               \
     static kernel_unpack_fn *unpack_##name;                                                        \
     static kernel_pack_fn *pack_##name;                                                            \
     static void attend_##name(const struct attention *a, void *room)                               \
     {                                                                                              \
-        attend(FORMAT_##name, unpack_##name, pack_##name, a, room);                                \
+        if (a->n_positions == 1)                                                                   \
+            attend_one(ROWS_##name, pack_##name, a, room);                                         \
+        else                                                                                       \
+            attend(FORMAT_##name, unpack_##name, pack_##name, a, room);                            \
     }
 ATTEND(Q4_0)
 ATTEND(Q8_0)

@@ -32,7 +32,7 @@ static void round_query(enum format format, const float *x, size_t n, const stru
 }
 
 static void attend_query(enum format format, const struct attention *a, size_t n_keys,
-                         const struct places *p, float *out)
+                         const struct places *p, float *out, float *log_sum)
 {
     kernel_unpack_fn *unpack = kernels_reference()->unpack[format];
     size_t n = a->head_dim, row_bytes = format_row_bytes(format, n);
@@ -54,6 +54,8 @@ static void attend_query(enum format format, const struct attention *a, size_t n
     }
     for (size_t i = 0; i < n; i++)
         out[i] = (float)(p->sum[i] / total);
+    if (log_sum != NULL)
+        *log_sum = (float)(most + log(total));
 }
 
 static void attend(enum format format, const struct attention *a, void *room)
@@ -66,7 +68,8 @@ static void attend(enum format format, const struct attention *a, void *room)
         for (size_t h = 0; h < a->n_heads; h++) {
             round_query(format, a->queries + t * a->queries_stride + h * a->head_dim, a->head_dim,
                         &p);
-            attend_query(format, a, a->see + t, &p, a->out + t * a->out_stride + h * a->head_dim);
+            attend_query(format, a, a->see + t, &p, a->out + t * a->out_stride + h * a->head_dim,
+                         a->log_sums != NULL ? a->log_sums + h : NULL);
         }
     }
 }

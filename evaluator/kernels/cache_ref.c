@@ -1,5 +1,5 @@
-/* cache_ref.c - rows of the KV cache in plain C: written as tokens come, and mixed by attention.
- * The numbers are those of ggml's reference quantizers; sums are kept in double. */
+/* cache_ref.c - rows of the KV cache in plain C, written as tokens come.
+ * The numbers are those of ggml's reference quantizers. */
 #include "evaluator/kernels/act_pack.h"
 #include "evaluator/kernels/cache_rows.h"
 #include "evaluator/kernels/kernel_sets.h"
@@ -60,52 +60,10 @@ static void store_q4_0_ref(const float *x, size_t n, void *row)
     }
 }
 
-/* ---- mixing --------------------------------------------------------------------------------- */
-
-static void mix(enum format format, const char *w, size_t row_bytes, size_t n_rows, size_t n_in,
-                const float *weights, size_t weight_stride, size_t n_cols, float *out,
-                size_t out_stride)
-{
-    enum { CHUNK = 64 };
-    kernel_unpack_fn *unpack = kernels_reference()->unpack[format];
-    for (size_t begin = 0; begin < n_in; begin += CHUNK) {
-        size_t n = n_in - begin < CHUNK ? n_in - begin : CHUNK;
-        size_t at = begin / format_block(format) * format_block_bytes(format);
-        for (size_t c = 0; c < n_cols; c++) {
-            double sum[CHUNK] = {0};
-            for (size_t r = 0; r < n_rows; r++) {
-                float y[CHUNK];
-                unpack(w + r * row_bytes + at, n, y);
-                for (size_t i = 0; i < n; i++)
-                    sum[i] += (double)weights[c * weight_stride + r] * (double)y[i];
-            }
-            for (size_t i = 0; i < n; i++)
-                out[c * out_stride + begin + i] = (float)sum[i];
-        }
-    }
-}
-
-#define MIX(name)                                                                                  \
-    static void mix_##name##_ref(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,      \
-                                 const float *weights, size_t weight_stride, size_t n_cols,        \
-                                 float *out, size_t out_stride)                                    \
-    {                                                                                              \
-        mix(FORMAT_##name, w, row_bytes, n_rows, n_in, weights, weight_stride, n_cols, out,        \
-            out_stride);                                                                           \
-    }
-MIX(Q4_0)
-MIX(Q8_0)
-MIX(F16)
-MIX(F32)
-
 void cache_ref_fill(struct kernels *set)
 {
     set->store[FORMAT_Q4_0] = store_q4_0_ref;
     set->store[FORMAT_Q8_0] = store_q8_0_ref;
     set->store[FORMAT_F16] = store_f16_ref;
     set->store[FORMAT_F32] = store_f32_ref;
-    set->mix[FORMAT_Q4_0] = mix_Q4_0_ref;
-    set->mix[FORMAT_Q8_0] = mix_Q8_0_ref;
-    set->mix[FORMAT_F16] = mix_F16_ref;
-    set->mix[FORMAT_F32] = mix_F32_ref;
 }

@@ -52,6 +52,13 @@ static inline size_t attend_padded(size_t head_dim)
 {
     return (head_dim + 15) / 16 * 16;
 }
+/* Of one position: so many keys at a time; vectors are padded to pairs of registers of any set. */
+enum { ATTEND_CHUNK = 128 };
+static inline size_t attend_pieces(size_t head_dim)
+{
+    return (head_dim + 31) / 32 * 32;
+}
+#define LOG2_E 0x1.715476p+0f
 
 /* 0 when every entry of `set` reproduces `reference` on a fixed input; -1 with ERR_INTERNAL and
  * the name of the first entry that does not. */

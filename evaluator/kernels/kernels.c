@@ -25,11 +25,22 @@ size_t kernels_act_bytes(enum format weights, enum act_format act, size_t n_in)
 }
 
 /* Keys, values and weights of a tile; of each column its query, its sum and three figures. */
-size_t kernels_attend_bytes(size_t head_dim)
+static size_t tile_floats(size_t head_dim)
 {
     size_t padded = attend_padded(head_dim), tile = attend_tile(head_dim), most_queries = 32;
-    size_t floats = (2 * tile + 1) * padded + tile * most_queries + ATTEND_COLUMNS * (2 * padded + 3);
-    return floats * sizeof(float);
+    return (2 * tile + 1) * padded + tile * most_queries + ATTEND_COLUMNS * (2 * padded + 3);
+}
+
+/* Weights, plain and scaled; queries of bunches of eight, of which the last may be two, and sums. */
+static size_t one_floats(size_t head_dim)
+{
+    return 2 * 8 * ATTEND_CHUNK + (ATTEND_COLUMNS / 8 + 2) * 16 * attend_pieces(head_dim);
+}
+
+size_t kernels_attend_bytes(size_t head_dim)
+{
+    size_t tile = tile_floats(head_dim), one = one_floats(head_dim);
+    return (tile > one ? tile : one) * sizeof(float);
 }
 
 static void build_reference(void)

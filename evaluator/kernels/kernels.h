@@ -67,29 +67,28 @@ typedef void kernel_moments_fn(const double *a, const double *b, size_t n_rows, 
  * numbers.  A block with an element that is not finite becomes NaN. */
 typedef void kernel_store_fn(const float *x, size_t n, void *row);
 
-/* out[c * out_stride + i] = sum_r weights[c * weight_stride + r] * W[r][i]  for i < n_in,
- * c < n_cols: the values of n_rows positions, mixed for n_cols queries.  Each row is read once for
- * several columns.  As with the products, the sum may depend on the number of columns. */
-typedef void kernel_mix_fn(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,
-                           const float *weights, size_t weight_stride, size_t n_cols, float *out,
-                           size_t out_stride);
-
 /* Attention of the query heads of one group, n_heads of them, for n_positions positions that follow
  * each other, over rows of the KV cache back to back, position 0 first:
  *   out[t][h] = sum_k p_k values[k],  p = softmax of queries[t][h] * keys[k],  k < see + t
  * Query t begins at queries + t * queries_stride, its heads side by side (head_dim floats each);
  * out likewise.  The scale of the scores is in the queries.  Where the cache is in blocks, queries
  * are rounded to 8 bits first, as activations of that format are.
- *   n_heads * n_positions   at most ATTEND_COLUMNS; 32 or a multiple are fastest
+ *   n_heads * n_positions   at most ATTEND_COLUMNS.  One position (decode) has code of its own,
+ *                           fastest with four or eight heads; else 32 columns or a multiple are
  *   see                     at least 1; nothing behind position see + n_positions - 2 is read
+ *   log_sums                of one position: log sum_k exp(queries[h] * keys[k]), or NULL
  *   room                    kernels_attend_bytes(head_dim), 64-byte aligned, whatever the context
  * A score that is not finite makes the output of its query NaN; a NaN behind what a query sees may
- * do so too. */
+ * do so too.
+ *
+ * The keys of one position may be cut in parts, one call each, and the outputs put together: they
+ * are to be mixed with the softmax of their log_sums as weights. */
 enum { ATTEND_COLUMNS = 128 };
 struct attention {
     const void *keys, *values;
     const float *queries;
     float *out;
+    float *log_sums; /* [n_heads] */
     size_t head_dim, n_heads, n_positions, see;
     size_t queries_stride, out_stride; /* floats */
 };
@@ -103,9 +102,8 @@ struct kernels {
                                                        weights with ACT_Q8) */
     kernel_matmul_fn *matmul[N_FORMATS][N_ACT_FORMATS];
     kernel_unpack_fn *unpack[N_FORMATS];
-    kernel_store_fn *store[N_FORMATS]; /* NULL for what is no format of the KV cache */
-    kernel_mix_fn *mix[N_FORMATS];     /* the same */
-    kernel_attend_fn *attend[N_FORMATS];
+    kernel_store_fn *store[N_FORMATS];   /* NULL for what is no format of the KV cache */
+    kernel_attend_fn *attend[N_FORMATS]; /* the same */
 
     kernel_moments_fn *moments;
 

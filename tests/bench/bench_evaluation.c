@@ -153,7 +153,7 @@ static int open_all(struct bench *b, int argc, char **argv, struct err *err)
         bench_variants_open(&b->v, b->m.parent, b->m.calibration, b->m.folder, err) != 0)
         return -1;
     const struct geometry *g = parent_geometry(b->m.parent);
-    b->log = call_log_create(b->m.kernels, b->m.team, g->head_dim, err);
+    b->log = call_log_create(b->m.kernels, b->m.team, err);
     if (b->log == NULL)
         return -1;
     b->noted = forward_create(b->m.model, call_log_kernels(b->log), b->m.team, &options, err);

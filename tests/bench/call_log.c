@@ -11,7 +11,6 @@ enum function {
     CALL_MATMUL,
     CALL_PACK,
     CALL_STORE,
-    CALL_MIX,
     CALL_ATTEND,
     CALL_UNPACK,
     CALL_NORM,
@@ -26,6 +25,7 @@ struct call {
     float number;
     const void *in[3];
     void *out, *room;
+    float *log_sums;
     size_t n[6];
 };
 
@@ -39,7 +39,6 @@ struct call_log {
     const struct kernels *kernels;
     struct kernels noting;
     struct team *team;
-    uint32_t head_dim;
     bool on, failed;
     struct list (*member)[N_CALL_KINDS];
 };
@@ -79,7 +78,7 @@ static void matmul(enum format format, enum act_format act, const void *w, size_
                    size_t n_rows, size_t n_in, const void *x, size_t act_bytes, size_t n_cols,
                    float *out, size_t out_stride)
 {
-    note(n_in == current->head_dim ? CALLS_ATTEND : CALLS_PRODUCT,
+    note(CALLS_PRODUCT,
          &(struct call){.function = CALL_MATMUL,
                         .format = (uint8_t)format,
                         .act = (uint8_t)act,
@@ -109,26 +108,13 @@ static void store(enum format format, const float *x, size_t n, void *row)
     current->kernels->store[format](x, n, row);
 }
 
-static void mix(enum format format, const void *w, size_t row_bytes, size_t n_rows, size_t n_in,
-                const float *weights, size_t weight_stride, size_t n_cols, float *out,
-                size_t out_stride)
-{
-    note(CALLS_ATTEND,
-         &(struct call){.function = CALL_MIX,
-                        .format = (uint8_t)format,
-                        .in = {w, weights},
-                        .out = out,
-                        .n = {row_bytes, n_rows, n_in, weight_stride, n_cols, out_stride}});
-    current->kernels->mix[format](w, row_bytes, n_rows, n_in, weights, weight_stride, n_cols, out,
-                                  out_stride);
-}
-
 static void attend(enum format format, const struct attention *a, void *room)
 {
     note(CALLS_ATTEND, &(struct call){.function = CALL_ATTEND,
                                       .format = (uint8_t)format,
                                       .in = {a->keys, a->values, a->queries},
                                       .out = a->out,
+                                      .log_sums = a->log_sums,
                                       .room = room,
                                       .n = {a->head_dim, a->n_heads, a->n_positions, a->see,
                                             a->queries_stride, a->out_stride}});
@@ -153,19 +139,14 @@ static void unpack(enum format format, const void *w, size_t n, float *y)
     (const void *w, size_t row_bytes, size_t n_rows, size_t n_in, const void *x, size_t act_bytes, \
      size_t n_cols, float *out, size_t out_stride)
 #define MATMUL_PASSES w, row_bytes, n_rows, n_in, x, act_bytes, n_cols, out, out_stride
-#define MIX_TAKES                                                                                  \
-    (const void *w, size_t row_bytes, size_t n_rows, size_t n_in, const float *weights,            \
-     size_t weight_stride, size_t n_cols, float *out, size_t out_stride)
-#define MIX_PASSES  w, row_bytes, n_rows, n_in, weights, weight_stride, n_cols, out, out_stride
-#define PACK_TAKES  (const float *x, size_t n_in, void *packed)
-#define PACK_PASSES x, n_in, packed
+#define PACK_TAKES    (const float *x, size_t n_in, void *packed)
+#define PACK_PASSES   x, n_in, packed
 #define OF_FORMAT(name, ggml_type, block, bytes)                                                   \
     ENTRY(matmul_float_##name, matmul, MATMUL_TAKES, FORMAT_##name, ACT_FLOAT, MATMUL_PASSES)      \
     ENTRY(matmul_q8_##name, matmul, MATMUL_TAKES, FORMAT_##name, ACT_Q8, MATMUL_PASSES)            \
     ENTRY(pack_float_##name, pack, PACK_TAKES, FORMAT_##name, ACT_FLOAT, PACK_PASSES)              \
     ENTRY(pack_q8_##name, pack, PACK_TAKES, FORMAT_##name, ACT_Q8, PACK_PASSES)                    \
     ENTRY(store_##name, store, (const float *x, size_t n, void *row), FORMAT_##name, x, n, row)    \
-    ENTRY(mix_##name, mix, MIX_TAKES, FORMAT_##name, MIX_PASSES)                                   \
     ENTRY(attend_##name, attend, (const struct attention *a, void *room), FORMAT_##name, a, room)  \
     ENTRY(unpack_##name, unpack, (const void *w, size_t n, float *y), FORMAT_##name, w, n, y)
 FORMATS(OF_FORMAT)
@@ -215,7 +196,6 @@ static void fill_noting(struct kernels *set)
     REPLACE(pack[FORMAT_##name][ACT_FLOAT], pack_float_##name)                                     \
     REPLACE(pack[FORMAT_##name][ACT_Q8], pack_q8_##name)                                           \
     REPLACE(store[FORMAT_##name], store_##name)                                                    \
-    REPLACE(mix[FORMAT_##name], mix_##name)                                                        \
     REPLACE(attend[FORMAT_##name], attend_##name)                                                  \
     REPLACE(unpack[FORMAT_##name], unpack_##name)
     FORMATS(ENTRIES)
@@ -236,8 +216,7 @@ static void take_list(void *arg, unsigned member, unsigned n_members)
     own = log->member != NULL ? log->member[member] : NULL;
 }
 
-struct call_log *call_log_create(const struct kernels *kernels, struct team *team,
-                                 uint32_t head_dim, struct err *err)
+struct call_log *call_log_create(const struct kernels *kernels, struct team *team, struct err *err)
 {
     struct call_log *log = calloc(1, sizeof *log);
 
@@ -249,7 +228,6 @@ struct call_log *call_log_create(const struct kernels *kernels, struct team *tea
     log->kernels = kernels;
     log->noting = *kernels;
     log->team = team;
-    log->head_dim = head_dim;
     fill_noting(&log->noting);
     current = log;
     team_run(team, take_list, log);
@@ -307,15 +285,12 @@ static void do_call(const struct kernels *set, const struct call *c)
     case CALL_STORE:
         set->store[c->format](c->in[0], c->n[0], c->out);
         break;
-    case CALL_MIX:
-        set->mix[c->format](c->in[0], c->n[0], c->n[1], c->n[2], c->in[1], c->n[3], c->n[4], c->out,
-                            c->n[5]);
-        break;
     case CALL_ATTEND:
         set->attend[c->format](&(struct attention){.keys = c->in[0],
                                                    .values = c->in[1],
                                                    .queries = c->in[2],
                                                    .out = c->out,
+                                                   .log_sums = c->log_sums,
                                                    .head_dim = c->n[0],
                                                    .n_heads = c->n[1],
                                                    .n_positions = c->n[2],

@@ -17,8 +17,8 @@ struct err;
 struct call_log;
 
 enum call_kind {
-    CALLS_PRODUCT, /* matrix products but for those of attention */
-    CALLS_ATTEND,  /* and, one token at a time, scores, softmax and values */
+    CALLS_PRODUCT, /* matrix products */
+    CALLS_ATTEND,  /* and what puts its parts together */
     CALLS_PACK,    /* activations to 8 bits */
     CALLS_NORM,
     CALLS_GATE,  /* silu(gate) * up */
@@ -28,10 +28,8 @@ enum call_kind {
 
 const char *call_kind_name(enum call_kind kind);
 
-/* One log at a time.  `kernels` and `team` are borrowed; products with rows of `head_dim` are
- * scores.  NULL without memory. */
-struct call_log *call_log_create(const struct kernels *kernels, struct team *team,
-                                 uint32_t head_dim, struct err *err);
+/* One log at a time.  `kernels` and `team` are borrowed.  NULL without memory. */
+struct call_log *call_log_create(const struct kernels *kernels, struct team *team, struct err *err);
 void call_log_destroy(struct call_log *log); /* NULL is fine */
 /* Notes while `on` is set by call_log_note; passes on, always. */
 const struct kernels *call_log_kernels(const struct call_log *log);

@@ -19,6 +19,7 @@ struct problem {
     size_t n_keys;
     char *keys, *values;
     float *queries, *out, *key, *value; /* key, value: as floats, [n_keys][head_dim] */
+    float log_sums[ATTEND_COLUMNS];
     void *room;
 };
 
@@ -73,6 +74,7 @@ static void problem_init(struct problem *p, double spread, struct rng *rng)
     a->values = p->values;
     a->queries = p->queries;
     a->out = p->out;
+    a->log_sums = a->n_positions == 1 ? p->log_sums : NULL;
 }
 
 static void problem_fini(struct problem *p)
@@ -81,8 +83,9 @@ static void problem_fini(struct problem *p)
     free(p->queries), free(p->out), free(p->room);
 }
 
-/* out[head_dim] of one query in double; *size is the largest sum of magnitudes behind a score. */
-static void exact(const struct problem *p, size_t t, size_t h, double *out, double *size)
+/* out[head_dim] of one query in double, and the logarithm of its sum of exponentials; *size is the
+ * largest sum of magnitudes behind a score. */
+static double exact(const struct problem *p, size_t t, size_t h, double *out, double *size)
 {
     const struct attention *a = &p->a;
     const float *q = p->queries + t * a->queries_stride + h * a->head_dim;
@@ -119,6 +122,7 @@ static void exact(const struct problem *p, size_t t, size_t h, double *out, doub
         for (size_t k = 0; k < n_keys; k++)
             out[i] += weight[k] / total * (double)p->value[k * n + i];
     }
+    return most + log(total);
 }
 
 /* Float sums: a score of magnitude m is off by a few 2^-24 m, a weight by that share, and the
@@ -133,7 +137,9 @@ static bool attends_right(const struct problem *p, double *worst)
         const float *out = p->out + t * a->out_stride;
         for (size_t h = 0; h < a->n_heads; h++) {
             double want[MOST_DIM], size;
-            exact(p, t, h, want, &size);
+            double log_sum = exact(p, t, h, want, &size);
+            if (a->log_sums != NULL)
+                right = right && fabs((double)a->log_sums[h] - log_sum) <= 1e-6 * (1 + size);
             for (size_t i = 0; i < a->head_dim; i++) {
                 double gap = fabs((double)out[h * a->head_dim + i] - want[i]) / (1 + size);
                 right = right && gap <= 1e-6;
