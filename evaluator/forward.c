@@ -180,6 +180,19 @@ void forward_set_model(struct forward *f, const struct model *model)
     forward_reset(f);
 }
 
+int forward_move(struct forward *f, struct err *err)
+{
+    struct arena old = f->arena;
+
+    if (reserve(f, err) != 0)
+        return -1;
+    arena_fini(&old); /* only now, or the same pages would come back */
+    arena_touch(&f->arena);
+    fill_rope(f);
+    forward_reset(f);
+    return 0;
+}
+
 const struct model *forward_model(const struct forward *f)
 {
     return f->model;

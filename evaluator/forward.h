@@ -40,6 +40,10 @@ struct forward *forward_create(const struct model *model, const struct kernels *
                                struct team *team, const struct forward_options *options,
                                struct err *err);
 void forward_destroy(struct forward *forward); /* NULL is fine */
+/* Let its buffers lie in other pages of memory, all of them touched, and forget everything as
+ * forward_reset does: which pages a buffer happens to have moves the time of a small model by about
+ * one per cent.  -1: no memory, and all is as it was. */
+int forward_move(struct forward *forward, struct err *err);
 
 /* Change the model under the same buffers: same parent geometry but for a narrower residual stream,
  * any KV format that fits the heads (F32 only where the first model had it: there is room for F16).

@@ -27,6 +27,8 @@ static int prepare(void *arg, struct err *err)
     uint32_t left = run->workload.context, batch = run->workload.batch;
     const uint32_t most = larger(FILL_COLUMNS / batch, 1);
     const int32_t *tokens = run->tokens;
+    if (run->moves && forward_move(run->forward, err) != 0)
+        return -1;
     forward_begin(run->forward, batch);
     if (forward_tokens(run->forward, tokens, 1, LOGITS_LAST, err) != 0)
         return -1;

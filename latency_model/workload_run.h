@@ -18,6 +18,7 @@ struct workload_run {
     const int32_t *tokens;   /* borrowed; [workload_positions][batch] */
     struct workload workload;
     uint32_t n_vocab; /* length of the logits, for the choice of the next token */
+    bool moves; /* the forward's buffers go to other pages before each run; false unless set */
     double token_ns[WORKLOAD_RUN_TOKENS]; /* of the last decode run */
 };
 
