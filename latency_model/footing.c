@@ -27,7 +27,7 @@
 #define MAX_MEET  1.8
 
 #define FILE_ROOM 4096
-#define NEWS      0.99 /* what is better by less is not written down */
+#define NEWS      0.998 /* what is better by less is not written down */
 
 #define MAX_MEMBERS 256 /* those beyond are not looked at */
 

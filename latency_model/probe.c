@@ -41,7 +41,9 @@ struct session {
     int64_t end_ns; /* 0: no limit */
     int64_t measured_ns, waited_ns;
     uint32_t n_rounds_most; /* room in `sample` */
-    double least_steps;     /* reference_steps where nobody presses it; 0: not known */
+    double known_steps; /* reference_steps where nobody presses it, as the node has shown; 0: not
+                         * known */
+    double least_steps; /* the same, these rounds among them */
 };
 
 static bool out_of_time(const struct session *session)
@@ -149,29 +151,33 @@ static void reject_by_footing(struct session *session)
         }
 }
 
-/* Of the reference, apart from the core's clock. */
-static double reference_steps(const struct session *session, uint32_t round)
+/* A time apart from the core's clock. */
+static double steps_of(const struct sample *sample)
 {
-    const struct sample *sample = &session->sample[(size_t)round * session->n_items];
-    return sample->calm_ns / fmax(sample->footing[1].clock_ns, 1);
+    return 2 * sample->calm_ns / fmax(sample->footing[0].clock_ns + sample->footing[1].clock_ns, 1);
 }
 
-/* What the reference takes when nobody presses it: the least that the node has shown or the lower
- * tenth of these rounds; then every round beside it. */
+static double reference_steps(const struct session *session, uint32_t round)
+{
+    return steps_of(&session->sample[(size_t)round * session->n_items]);
+}
+
+/* What the reference takes when nobody presses it: the least that a probe on this node has shown,
+ * this one or one before; then every round beside it. */
 static void reject_by_pressure(struct session *session)
 {
     double steps[PROBE_MAX_ROUNDS];
     uint32_t n = 0;
+    session->least_steps = session->known_steps;
     if (session->place->reference[0] == '\0')
         return;
     for (uint32_t r = 0; r < session->n_rounds; r++)
         if (session->sample[(size_t)r * session->n_items].rejection == ACCEPTED)
             steps[n++] = reference_steps(session, r);
     if (n >= FOOTING_LEARN_MIN) {
-        stats_sort(steps, n);
-        double tenth = stats_quantile(steps, n, 0.1);
-        if (session->least_steps <= 0 || tenth < session->least_steps)
-            session->least_steps = tenth;
+        double median = stats_median(steps, n);
+        if (session->least_steps <= 0 || median < session->least_steps)
+            session->least_steps = median;
     }
     for (uint32_t r = 0; r < session->n_rounds && session->least_steps > 0; r++) {
         struct sample *sample = &session->sample[(size_t)r * session->n_items];
@@ -211,6 +217,19 @@ static bool counts(const struct session *session, const struct sample *sample)
            (session->noisy && sample->rejection != MIGRATED);
 }
 
+/* The ratio of a round.  Pressed caches slow the reference more than a smaller model, and the more
+ * the longer a weight waits for its next use: in proportion to bytes.  What the item was spared is
+ * taken from the reference too, so that the ratio is that of caches left alone. */
+static double ratio_of(const struct session *session, uint32_t round, size_t item)
+{
+    const struct sample *row = &session->sample[(size_t)round * session->n_items];
+    double spared = item > 0 ? session->place->spared : 0;
+    if (session->least_steps <= 0 || !(session->place->streams || session->pressed))
+        return row[item].calm_ns / row[0].calm_ns;
+    return steps_of(&row[item]) / steps_of(&row[0]) *
+           pow(steps_of(&row[0]) / session->least_steps, spared);
+}
+
 /* Rounds in which both the item and the reference count. */
 static void collect(const struct session *session, size_t item, struct probe_result *result)
 {
@@ -224,12 +243,18 @@ static void collect(const struct session *session, size_t item, struct probe_res
         if (!counts(session, &row[item]) || !counts(session, &row[0]))
             continue;
         result->sample_ns[result->n_accepted] = row[item].ns;
-        result->ratio[result->n_accepted] = row[item].calm_ns / row[0].calm_ns;
+        result->ratio[result->n_accepted] = ratio_of(session, r, item);
         result->n_accepted++;
     }
 }
 
-static void summarize(struct probe_result *result)
+/* What the rounds of one probe cannot show, as half the width of a 95 % interval. */
+static double between_half(const struct session *session)
+{
+    return 1.96 * session->plan->between;
+}
+
+static void summarize(const struct session *session, size_t item, struct probe_result *result)
 {
     double sorted[PROBE_MAX_ROUNDS], log_ratio[PROBE_MAX_ROUNDS];
     size_t n = result->n_accepted;
@@ -246,22 +271,25 @@ static void summarize(struct probe_result *result)
     result->p90_ns = stats_quantile(sorted, n, 0.9);
     result->mean_ns = stats_mean(sorted, n);
     stats_median_interval(sorted, n, &result->median_lo_ns, &result->median_hi_ns);
-    double lo, hi;
-    result->ratio_mid = exp(stats_hodges_lehmann(log_ratio, n, &lo, &hi));
-    result->ratio_lo = exp(lo);
-    result->ratio_hi = exp(hi);
+    double lo, hi, between = item > 0 ? between_half(session) : 0;
+    double mid = stats_hodges_lehmann(log_ratio, n, &lo, &hi);
+    result->ratio_mid = exp(mid);
+    result->ratio_lo = exp(mid - hypot(mid - lo, between));
+    result->ratio_hi = exp(mid + hypot(hi - mid, between));
 }
 
 /* Whether every item but the reference is known well enough. */
 static bool precise_enough(const struct session *session, struct probe_result *results)
 {
+    /* No number of rounds makes an interval narrower than probes differ. */
+    double wanted = fmax(session->plan->ci, 1.1 * between_half(session));
     for (size_t i = 0; i < session->n_items; i++) {
         collect(session, i, &results[i]);
         if (results[i].n_accepted < session->plan->rounds_min)
             return false;
-        summarize(&results[i]);
-        if (i > 0 && (results[i].ratio_hi - results[i].ratio_lo) / 2 >
-                         session->plan->ci * results[i].ratio_mid)
+        summarize(session, i, &results[i]);
+        if (i > 0 &&
+            (results[i].ratio_hi - results[i].ratio_lo) / 2 > wanted * results[i].ratio_mid)
             return false;
     }
     return true;
@@ -296,7 +324,7 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
         struct probe_result *result = &results[i];
         const uint32_t *rejected = result->rejected;
         collect(session, i, result);
-        summarize(result);
+        summarize(session, i, result);
         result->n_warmup = n_warmup;
         if (result->n_accepted >= MIN_ACCEPTED &&
             (result->n_accepted >= session->plan->rounds_min ||
@@ -314,8 +342,8 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
     return 0;
 }
 
-/* What pressed the reference pressed an item between not at all and alike: the interval takes in
- * both. */
+/* What pressed the reference may have pressed an item not at all or alike: the interval takes in
+ * both, beside the share that was put right. */
 static void admit_pressure(const struct session *session, struct probe_result *results)
 {
     double steps[PROBE_MAX_ROUNDS];
@@ -324,8 +352,10 @@ static void admit_pressure(const struct session *session, struct probe_result *r
         if (counts(session, &session->sample[(size_t)r * session->n_items]))
             steps[n++] = reference_steps(session, r);
     double share = stats_median(steps, n) / session->least_steps;
-    for (size_t i = 1; i < session->n_items && share > 1; i++)
-        results[i].ratio_hi *= share;
+    for (size_t i = 1; i < session->n_items && share > 1; i++) {
+        results[i].ratio_lo /= pow(share, session->place->spared);
+        results[i].ratio_hi *= pow(share, 1 - session->place->spared);
+    }
 }
 
 /* Warm-up, rounds, summary; the samples are forgotten. */
@@ -410,7 +440,7 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
     session.n_rounds_most = plan.rounds_max * MAX_AGAIN;
     if (session.n_rounds_most > PROBE_MAX_ROUNDS)
         session.n_rounds_most = PROBE_MAX_ROUNDS;
-    session.least_steps = place->reference[0] != '\0' ? footing_recall_least(place->reference) : 0;
+    session.known_steps = place->reference[0] != '\0' ? footing_recall_least(place->reference) : 0;
     session.sample = calloc((size_t)session.n_rounds_most * n_items, sizeof *session.sample);
     if (session.sample == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");

@@ -7,7 +7,8 @@
  * migrated, was switched out involuntarily more than allowed, the hypervisor stole time, fixed work
  * beside it was off (clock), or the team's cores were not what they can be (shared, apart:
  * footing.h).  Between rounds the probe waits for such times to pass, as long as its patience
- * lasts.  A round counts only where reference and item are both accepted.
+ * lasts.  A round counts only where reference and item are both accepted.  Where the place tells
+ * how the reference feels pressed caches (sample.h), its ratio is put right for that.
  *
  * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
  * survive even there, the machine was not quiet: all samples that stayed on their core then count.
@@ -33,7 +34,9 @@ struct probe_plan {
     uint32_t rounds_min, rounds_max; /* <= PROBE_MAX_ROUNDS; 6 are made at least: fewer ratios have
                                       * no interval.  Those that neighbours spoil are made again, as
                                       * many once more at most. */
-    double ci;          /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
+    double ci;      /* wanted half-width of the ratio's 95 % interval, 0.01 = 1 % */
+    double between; /* standard deviation of log ratios between probes of one pair, beyond what the
+                     * rounds of a probe show; the interval has it in quadrature, 0 = none */
     double max_seconds; /* of the whole probe, 0 = no limit */
     double patience; /* waits at most so many times as long as it measures, and 10 s; 0 = never */
 };

@@ -4,6 +4,7 @@
 
 #include "latency_model/footing.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct err;
@@ -22,10 +23,15 @@ struct sample_place {
     int cpu;           /* where the calling thread is bound */
     struct team *team; /* that the items run on; NULL: the calling thread alone */
     struct footing_best best;
-    /* What a probe's reference may be held against: the name of its best calm time, in units of
-     * footing.clock_ns, among those that the node has shown.  Empty where weights come from memory,
-     * of which neighbours always take a share. */
+    /* What a probe's reference may be held against: the name of the least that its calm time, in
+     * units of footing.clock_ns, has been in a probe on this node (the median of its rounds). Empty
+     * where weights come from memory, of which neighbours always take a share. */
     char reference[224];
+    /* Where there is such a name: the share of what pressed caches cost the reference that the
+     * items beside it are spared, and whether the times hang on how weights come through them
+     * (decode) rather than on arithmetic. */
+    double spared;
+    bool streams;
 };
 
 /* Why a sample does not count: the thread was on another core, the hypervisor took time, others ran

@@ -9,8 +9,8 @@
  * FILE (repeat.tsv), one line a probe:
  *
  *   seconds since 1970, candidate, workload, ratio, its 95 % interval, median ns, rounds that
- *   count, noisy, seconds that it took, and of each round that counts the reference's and the
- *   candidate's us
+ *   count, noisy, seconds that it took, and of each round that counts the ratio and the candidate's
+ *   us
  *
  * so that an hour can be measured in pieces.  Then all that stands in FILE is judged: probes of one
  * candidate that lie at least --apart seconds (120) from each other make disjoint pairs; a pair
@@ -69,8 +69,7 @@ static void write_trial(FILE *out, const char *name, const struct workload *work
             name, workload_format(workload, text), r->ratio_mid, r->ratio_lo, r->ratio_hi,
             r->median_ns, r->n_accepted, r->noisy, seconds);
     for (uint32_t i = 0; i < r->n_accepted; i++)
-        fprintf(out, "%s%.2f/%.2f", i > 0 ? "," : "", r->sample_ns[i] / r->ratio[i] * 1e-3,
-                r->sample_ns[i] * 1e-3);
+        fprintf(out, "%s%.5f/%.2f", i > 0 ? "," : "", r->ratio[i], r->sample_ns[i] * 1e-3);
     fprintf(out, "\n");
     fflush(out);
 }

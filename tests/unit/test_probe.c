@@ -4,8 +4,12 @@
 #include "space/base/err.h"
 #include "space/base/rng.h"
 #include "tests/tap.h"
+#include <math.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 struct fake {
     int n_prepared, n_run, n_unprepared, fail_at;
@@ -124,6 +128,81 @@ static void test_vague(int cpu)
     ok(status == 0 ? results[1].noisy : err.code == ERR_RESOURCE, "and is said to be noisy");
 }
 
+/* An item that says itself how long each of its tokens took. */
+struct teller {
+    double unit_ns[4];
+};
+
+static int tell(void *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    return 0;
+}
+
+static struct probe_item told(struct teller *teller, double ns)
+{
+    for (int i = 0; i < 4; i++)
+        teller->unit_ns[i] = ns;
+    return (struct probe_item){
+        .run = tell, .arg = teller, .n_units = 4, .unit_ns = teller->unit_ns};
+}
+
+static int probe_tellers(struct sample_place *place, double between, struct err *err)
+{
+    struct teller teller[2];
+    struct probe_item items[2] = {told(&teller[0], 1e6), told(&teller[1], 5e5)};
+    struct probe_plan plan = {
+        .warmup_max = 2, .rounds_min = 30, .rounds_max = 30, .ci = 0.01, .between = between};
+    struct rng rng = rng_make(1, 5);
+    return probe_run(items, 2, &plan, place, &rng, results, err);
+}
+
+static bool is_near(double a, double b, double share)
+{
+    return a > b * (1 - share) && a < b * (1 + share);
+}
+
+static void test_between(int cpu)
+{
+    struct sample_place place = {.cpu = cpu};
+    struct err err = {0};
+    if (probe_tellers(&place, 0.02, &err) != 0) {
+        ok(err.code == ERR_RESOURCE, "a busy machine is refused: %s", err.text);
+        return;
+    }
+    ok(is_near(results[1].ratio_mid, 0.5, 1e-9) &&
+           is_near(results[1].ratio_lo, 0.5 * exp(-1.96 * 0.02), 1e-9) &&
+           is_near(results[1].ratio_hi, 0.5 * exp(1.96 * 0.02), 1e-9),
+       "rounds that agree leave the interval that probes differ by");
+    ok(results[0].ratio_lo == 1 && results[0].ratio_hi == 1, "which the reference has not");
+}
+
+/* The node has seen the reference one and a half times as fast. */
+static void test_pressure(int cpu)
+{
+    struct sample_place place = {
+        .cpu = cpu, .reference = "test/pressed", .spared = 0.25, .streams = true};
+    struct footing footing;
+    struct err err = {0};
+    double clock_ns = 1e9;
+    for (int i = 0; i < 20; i++) {
+        footing_take(NULL, &footing);
+        clock_ns = fmin(clock_ns, footing.clock_ns);
+    }
+    footing_keep_least(place.reference, 1e6 / clock_ns / 1.5);
+    if (probe_tellers(&place, 0, &err) != 0) {
+        ok(err.code == ERR_RESOURCE, "a busy machine is refused: %s", err.text);
+        return;
+    }
+    ok(results[0].rejected[PRESSED] > 0, "a reference slower than the node has shown is pressed");
+    ok(is_near(results[1].ratio_mid, 0.5 * pow(1.5, 0.25), 0.12),
+       "its ratio is put right by what the item was spared (%.3f)", results[1].ratio_mid);
+    ok(results[1].ratio_lo < results[1].ratio_mid * 0.96 &&
+           results[1].ratio_hi > results[1].ratio_mid * 1.2,
+       "and the interval holds all that it may have been (%.3f to %.3f)", results[1].ratio_lo,
+       results[1].ratio_hi);
+}
+
 int main(void)
 {
     struct machine *machine = machine_load(NULL);
@@ -132,9 +211,19 @@ int main(void)
         machine_bind_thread(machine, cpu, NULL) != 0)
         return tap_skip_all("threads cannot be bound here");
     machine_destroy(machine);
+    char folder[] = "/tmp/kerf-probe.XXXXXX";
+    if (mkdtemp(folder) == NULL)
+        return 1;
+    setenv("KERF_QUIET_DIR", folder, 1);
     test_good_run(cpu);
     test_wrong_core(cpu);
     test_failing_item(cpu);
     test_vague(cpu);
+    test_between(cpu);
+    test_pressure(cpu);
+    char path[64];
+    snprintf(path, sizeof path, "%s/kerf-footing.%ld", folder, (long)getuid());
+    unlink(path);
+    rmdir(folder);
     return tap_done();
 }
