@@ -85,6 +85,36 @@ __attribute__((unused)) static void bench_open(struct bench *b, const struct geo
     bench_open_changed(b, g, format, seed, NULL);
 }
 
+/* A variant that was built; `bytes`, where v.data is, are to be freed. */
+struct built {
+    struct variant v;
+    uint8_t *bytes;
+};
+
+__attribute__((unused)) static struct built bench_build(const struct variant_source *source,
+                                                        const struct variant_key *key)
+{
+    struct built out;
+    struct err err;
+
+    variant_layout(source, key, &out.v);
+    out.bytes = malloc(out.v.n_bytes);
+    bench_demand(variant_build(source, key, &out.v, out.bytes, &err) == 0, &err);
+    out.v.data = out.bytes;
+    return out;
+}
+
+/* A store in the folder of the bench, to be closed. */
+__attribute__((unused)) static struct store *bench_store(const struct bench *b, const char *name)
+{
+    char path[512];
+    struct err err;
+
+    struct store *store = store_open(folder_path(b->folder, name, path), &err);
+    bench_demand(store != NULL, &err);
+    return store;
+}
+
 /* Of a genome, which is made canonical. */
 __attribute__((unused)) static struct model *
 bench_stitch(const struct variant_source *source, struct store *store, struct genome *genome)

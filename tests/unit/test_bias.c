@@ -144,23 +144,6 @@ static void check_closed_form(void)
 
 /* --- variants --------------------------------------------------------------------------------- */
 
-struct built {
-    struct variant v;
-    uint8_t *bytes;
-};
-
-static struct built build(const struct variant_source *source, const struct variant_key *key)
-{
-    struct built out;
-    struct err err;
-
-    variant_layout(source, key, &out.v);
-    out.bytes = malloc(out.v.n_bytes);
-    bench_demand(variant_build(source, key, &out.v, out.bytes, &err) == 0, &err);
-    out.v.data = out.bytes;
-    return out;
-}
-
 /* Mean squared change of the outputs of a matrix over the calibration text, by its moments H and
  * mu: |D x - b|^2, D = W - W'.  Relative to |W x|^2. */
 static double error_of(const struct bench *b, const struct variant_key *key, const float *full,
@@ -203,7 +186,7 @@ static void check_down(const struct bench *b, const struct variant_source *centr
     double worst = 0;
 
     parent_unpack(down, 0, 64, full);
-    struct built cut = build(centred, &key), bare = build(&b->source, &key);
+    struct built cut = bench_build(centred, &key), bare = bench_build(&b->source, &key);
     const float *w = (const float *)(const void *)cut.bytes, *bias = variant_bias(&cut.v);
     keep_order_take(centred->order->channel[1], N_KEPT, kept);
     ok(cut.v.biased && cut.v.bias_offset % 64 == 0 &&
@@ -239,7 +222,7 @@ static void check_packed(const struct bench *b, const struct variant_source *cen
     for (uint32_t i = 0; i < 64; i++)
         all[i] = i;
     parent_unpack(parent_tensor(b->parent, 0, TENSOR_O), 0, 64, full);
-    struct built cut = build(centred, &key), bare = build(&b->source, &key);
+    struct built cut = bench_build(centred, &key), bare = bench_build(&b->source, &key);
     kernels_reference()->unpack[FORMAT_Q4_0](cut.bytes, 64 * 64, w);
     double error = error_of(b, &key, full, w, all, 64, variant_bias(&cut.v));
     ok(fabs(cut.v.error / error - 1) < 1e-4 && cut.v.error < bare.v.error,
@@ -250,7 +233,7 @@ static void check_packed(const struct bench *b, const struct variant_source *cen
 
     /* The same bytes as the parent: nothing to make up for. */
     const struct variant_key same = {PART_O, 0, 2, 2, FORMAT_BF16};
-    cut = build(centred, &same);
+    cut = bench_build(centred, &same);
     float most = 0;
     for (int r = 0; r < 64; r++)
         most = fmaxf(most, fabsf(variant_bias(&cut.v)[r]));
@@ -269,7 +252,7 @@ static void check_mean_output(const struct bench *b, const struct variant_source
     double worst = 0;
 
     parent_unpack(parent_tensor(b->parent, 1, TENSOR_O), 0, 64, full);
-    struct built left = build(centred, &key);
+    struct built left = bench_build(centred, &key);
     ok(left.v.n_matrices == 0 && left.v.n_bytes == 64 * sizeof(float),
        "of a dropped unit the mean output is left and nothing else");
     for (int r = 0; r < 64; r++) {
@@ -402,8 +385,7 @@ static void check_biased_parent(void)
     bench_demand(calibration != NULL, &err);
     bench_demand(keep_order_init_centred(&order, parent, calibration, &err) == 0, &err);
     variant_source_init(&source, parent, calibration, &order);
-    struct store *store = store_open(folder_path(b.folder, "theirs", path), &err);
-    bench_demand(store != NULL, &err);
+    struct store *store = bench_store(&b, "theirs");
     struct model *whole = model_of_parent(parent, &err);
     parent_genome(parent, &genome);
     struct model *model = stitch_model(&source, store, &genome, &err);
@@ -417,7 +399,7 @@ static void check_biased_parent(void)
            strstr(err.text, "profile native alone") != NULL,
        "it is not compressed without them");
     const struct variant_key key = {PART_DOWN, 0, 0, 0, FORMAT_F32};
-    struct built left = build(&source, &key);
+    struct built left = bench_build(&source, &key);
     const float *mean = calibration_mean(calibration, 0, SITE_DOWN);
     float row[96];
     for (size_t r = 0; r < 64; r++) {
@@ -444,7 +426,6 @@ int main(void)
     struct bench b;
     struct keep_order order = {0};
     struct variant_source centred;
-    char path[512];
     struct err err;
 
     small = bench_tiny;
@@ -457,8 +438,7 @@ int main(void)
     check_packed(&b, &centred);
     check_mean_output(&b, &centred);
     check_order(&b, &order);
-    struct store *store = store_open(folder_path(b.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    struct store *store = bench_store(&b, "store");
     check_model(&b, &centred, store);
     store_close(store);
     keep_order_fini(&order);

@@ -446,12 +446,8 @@ static void check_rules(void)
 
 int main(void)
 {
-    char path[512];
-    struct err err;
-
     bench_open(&bench, &wide, FORMAT_BF16, 51);
-    store = store_open(folder_path(bench.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    store = bench_store(&bench, "store");
     check_llama();
     check_deci();
     check_native();

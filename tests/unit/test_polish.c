@@ -229,13 +229,9 @@ static void check_stop(void)
 
 int main(void)
 {
-    char path[512];
-    struct err err;
-
     source = &bench.source;
     bench_open(&bench, &shape, FORMAT_BF16, 5);
-    store = store_open(folder_path(bench.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    store = bench_store(&bench, "store");
     check_identity();
     check_candidates();
     check_biased();
@@ -244,8 +240,7 @@ int main(void)
     store_close(store);
     bench_close(&bench);
     bench_open(&bench, &shape, FORMAT_Q8_0, 6);
-    store = store_open(folder_path(bench.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    store = bench_store(&bench, "store");
     check_identity();
     store_close(store);
     bench_close(&bench);

@@ -22,21 +22,9 @@ enum { N = 24 };
 static struct bench bench;
 static struct variant_source source; /* bench.source, quantized first */
 
-struct built {
-    struct variant v;
-    uint8_t *bytes;
-};
-
 static struct built build(const struct variant_key *key)
 {
-    struct built out;
-    struct err err;
-
-    variant_layout(&source, key, &out.v);
-    out.bytes = malloc(out.v.n_bytes);
-    bench_demand(variant_build(&source, key, &out.v, out.bytes, &err) == 0, &err);
-    out.v.data = out.bytes;
-    return out;
+    return bench_build(&source, key);
 }
 
 /* Rows of `narrow` that are not the beginnings of the same rows of `whole`. */
@@ -123,15 +111,12 @@ static void check_agreement(void)
     struct keep_order *plain = malloc(sizeof *plain);
     struct variant_source selected;
     struct genome genome;
-    struct err err;
-    char path[512];
 
     *plain = bench.order;
     for (uint32_t u = 0; u < 2 * wide.n_layers; u++)
         plain->damping[u] = OBS_PLAIN;
     variant_source_init(&selected, bench.parent, bench.calibration, plain);
-    struct store *store = store_open(folder_path(bench.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    struct store *store = bench_store(&bench, "store");
 
     parent_genome(bench.parent, &genome);
     ok(distance(&bench.source, &source, store, &genome) < 1e-5,
@@ -160,14 +145,13 @@ static void check_bias(void)
     struct variant v;
     struct genome genome;
     struct err err;
-    char path[512];
 
     bench_demand(keep_order_init_centred(&order, bench.parent, bench.calibration, &err) == 0, &err);
     variant_source_init(&first, bench.parent, bench.calibration, &order);
     first.compress_order = COMPRESS_QUANTIZE_PRUNE;
     source = first;
     struct built narrow = build(&key);
-    struct store *store = store_open(folder_path(bench.folder, "bias", path), &err);
+    struct store *store = bench_store(&bench, "bias");
     ok(variant_bias(&narrow.v) != NULL && variant_is_shortened(&first, &key, &wider) &&
            store_get(store, &first, &key, &v, &err) == 0 &&
            memcmp(v.data, narrow.bytes, narrow.v.n_bytes) == 0 && v.error == narrow.v.error,
@@ -196,10 +180,9 @@ static void check_store(void)
     struct variant_key key = {PART_DOWN, 0, 256, 0, FORMAT_Q3_K}, wider;
     struct variant v;
     struct store_counts counts;
-    char path[512];
     struct err err;
 
-    struct store *store = store_open(folder_path(bench.folder, "shorten", path), &err);
+    struct store *store = bench_store(&bench, "shorten");
     struct built fresh = build(&key);
     ok(store_get(store, &source, &key, &v, &err) == 0 && v.error == fresh.v.error &&
            memcmp(v.data, fresh.bytes, fresh.v.n_bytes) == 0,

@@ -210,15 +210,13 @@ static void check_fallback(void)
     struct bench deaf;
     struct genome genome;
     struct hash256 weights;
-    char path[512];
     struct err err;
 
     bench_open_changed(&deaf, &bench_small, FORMAT_F32, 42, silence_ffn);
     genome_uniform(&genome, &bench_small, FORMAT_Q4_0);
     for (int run = 0; run < 2; run++) {
         uint32_t seen[3] = {0};
-        struct store *own = store_open(folder_path(deaf.folder, "store", path), &err);
-        bench_demand(own != NULL, &err);
+        struct store *own = bench_store(&deaf, "store");
         ok(stitch_record(&deaf.source, own, &genome, &weights, count_fallback, seen, &err) == 0 &&
                seen[0] == 1 && seen[1] == 1 && seen[2] == 2,
            "two parts of a deaf FFN fell back, %s", run == 0 ? "built" : "found");
@@ -229,12 +227,8 @@ static void check_fallback(void)
 
 int main(void)
 {
-    char path[512];
-    struct err err;
-
     bench_open(&bench, &wide, FORMAT_BF16, 41);
-    store = store_open(folder_path(bench.folder, "store", path), &err);
-    bench_demand(store != NULL, &err);
+    store = bench_store(&bench, "store");
     check_identity();
     check_formats();
     check_zero_ffn();

@@ -15,16 +15,6 @@
 static const struct variant_key some_key = {PART_DOWN, 1, 96, 0, FORMAT_Q5_0};
 static struct bench bench;
 
-static struct store *open_store(const char *name)
-{
-    char path[512];
-    struct err err;
-
-    struct store *store = store_open(folder_path(bench.folder, name, path), &err);
-    bench_demand(store != NULL, &err);
-    return store;
-}
-
 /* Where some_key lies. */
 static void file_of(const char *name, char path[600])
 {
@@ -48,7 +38,7 @@ static void check_life(void)
     struct store_counts counts;
     struct err err;
 
-    struct store *store = open_store("life");
+    struct store *store = bench_store(&bench, "life");
     ok(store_get(store, &bench.source, &some_key, &first, &err) == 0 && built_by(store) == 1,
        "a variant is built on first use");
     ok(store_get(store, &bench.source, &some_key, &again, &err) == 0 && again.data == first.data &&
@@ -61,7 +51,7 @@ static void check_life(void)
        "with the bytes and the error of a build");
     ok((uintptr_t)first.data % 64 == 0, "at a multiple of 64 bytes");
 
-    struct store *other = open_store("life");
+    struct store *other = bench_store(&bench, "life");
     ok(store_get(other, &bench.source, &some_key, &again, &err) == 0,
        "another store of the folder has it too");
     store_counts(other, &counts);
@@ -76,7 +66,7 @@ static void check_life(void)
 /* Many variants, so that the table grows under them. */
 static void check_many(void)
 {
-    struct store *store = open_store("many");
+    struct store *store = bench_store(&bench, "many");
     size_t wrong = 0;
     struct variant v;
     struct err err;
@@ -100,7 +90,7 @@ static void check_damage(void)
     size_t n_bytes, repaired = 0, tried = 0;
     struct err err;
 
-    struct store *store = open_store("torn");
+    struct store *store = bench_store(&bench, "torn");
     store_get(store, &bench.source, &some_key, &v, &err);
     file_of("torn", path);
     store_close(store);
@@ -110,7 +100,7 @@ static void check_damage(void)
         memcpy(bad, good, n_bytes);
         bad[at] ^= 4;
         file_replace(path, bad, tried % 3 == 0 ? at : n_bytes, &err);
-        store = open_store("torn");
+        store = bench_store(&bench, "torn");
         bool right = store_get(store, &bench.source, &some_key, &v, &err) == 0 &&
                      memcmp(v.data, good + 512, v.n_bytes) == 0;
         /* Between the page's sum and the payload lies nothing that counts. */
@@ -125,7 +115,7 @@ static void check_damage(void)
     struct variant_key other = some_key;
     char hex[ID128_HEX], from[600];
     other.kept = 64;
-    store = open_store("torn");
+    store = bench_store(&bench, "torn");
     store_get(store, &bench.source, &other, &v, &err);
     id128_hex(variant_id(&bench.source, &other), hex);
     snprintf(from, sizeof from, "%s/torn/%.2s/%s", bench.folder, hex, hex);
@@ -147,7 +137,7 @@ static void check_full_disk(void)
     struct err err;
     char path[600], command[700];
 
-    struct store *store = open_store("full");
+    struct store *store = bench_store(&bench, "full");
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
     tight = old;
@@ -186,7 +176,7 @@ static void check_builders(void)
     uintptr_t wrong = 0;
     int failed = 0, status;
 
-    struct store *store = open_store("threads");
+    struct store *store = bench_store(&bench, "threads");
     for (int t = 0; t < 3; t++)
         pthread_create(&threads[t], NULL, get_all, store);
     for (int t = 0; t < 3; t++) {
@@ -200,7 +190,7 @@ static void check_builders(void)
     for (int c = 0; c < 3; c++) {
         children[c] = fork();
         if (children[c] == 0) {
-            struct store *own = open_store("processes");
+            struct store *own = bench_store(&bench, "processes");
             uintptr_t bad = (uintptr_t)get_all(own);
             store_close(own);
             _exit(bad == 0 ? 0 : 1);
@@ -208,7 +198,7 @@ static void check_builders(void)
     }
     for (int c = 0; c < 3; c++)
         failed += waitpid(children[c], &status, 0) != children[c] || status != 0;
-    store = open_store("processes");
+    store = bench_store(&bench, "processes");
     ok(failed == 0 && (uintptr_t)get_all(store) == 0 && built_by(store) == 0,
        "three processes build into one folder, and all of it is sound");
     store_close(store);
@@ -229,14 +219,14 @@ static void check_sweep(void)
     file_replace(old, "x", 1, &err);
     file_replace(young, "x", 1, &err);
     utime(old, &long_ago);
-    store_close(open_store("sweep"));
+    store_close(bench_store(&bench, "sweep"));
     ok(!file_exists(old) && file_exists(young),
        "opening sweeps old drafts away and leaves young ones to their builders");
 }
 
 static void check_zeros(void)
 {
-    struct store *store = open_store("zeros");
+    struct store *store = bench_store(&bench, "zeros");
     const uint8_t *a = store_zeros(store, 0, 1000, NULL), *b = store_zeros(store, 1, 1000, NULL);
     size_t set = 0;
 

@@ -20,25 +20,9 @@ static const struct geometry wide = {.n_layers = 2,
                                      .rms_eps = 1e-5F,
                                      .rope_base = 10000.0F};
 
-struct built {
-    struct variant v;
-    uint8_t *bytes;
-};
-
-static struct built build_from(const struct variant_source *source, const struct variant_key *key)
-{
-    struct built out;
-    struct err err;
-
-    variant_layout(source, key, &out.v);
-    out.bytes = malloc(out.v.n_bytes);
-    bench_demand(variant_build(source, key, &out.v, out.bytes, &err) == 0, &err);
-    return out;
-}
-
 static struct built build(const struct bench *b, const struct variant_key *key)
 {
-    return build_from(&b->source, key);
+    return bench_build(&b->source, key);
 }
 
 /* The same orders, but nothing is repaired.  `order` is to be freed, not to be fini'd. */
@@ -121,7 +105,7 @@ static void check_repaired(const struct bench *b)
     ok(wrong == 0, "columns of down are solved anew for those that went");
 
     struct variant_source plain = unrepaired(b, &order);
-    struct built as_they_were = build_from(&plain, &key);
+    struct built as_they_were = bench_build(&plain, &key);
     got = (const uint16_t *)(const void *)as_they_were.bytes;
     for (uint32_t r = 0; r < 256; r++)
         for (uint32_t c = 0; c < 100; c++)
@@ -170,7 +154,7 @@ static void check_heads(const struct bench *b)
 
     key.part = PART_O;
     struct variant_source plain = unrepaired(b, &order);
-    cut = build_from(&plain, &key);
+    cut = bench_build(&plain, &key);
     const uint16_t *got = (const uint16_t *)(const void *)cut.bytes;
     const uint16_t *from = parent_tensor(b->parent, 0, TENSOR_O)->data;
     for (uint32_t r = 0; r < 256; r++)
@@ -250,7 +234,7 @@ static void check_block_copies(void)
 
     bench_open(&b, &wide, FORMAT_Q8_0, 23);
     struct variant_source plain = unrepaired(&b, &order);
-    struct built cut = build_from(&plain, &key);
+    struct built cut = bench_build(&plain, &key);
     const uint8_t *from = parent_tensor(b.parent, 0, TENSOR_O)->data;
     keep_order_take(b.order.group[0], 2, groups);
     for (uint32_t r = 0; r < 256; r++)
