@@ -170,21 +170,6 @@ INLINE vec first_lanes(vec x, size_t n)
     return vec_seen(vec_load(there), 0.0f, x);
 }
 
-/* The same in every lane. */
-INLINE vec lanes_most(vec x)
-{
-    for (int step = 1; step < LANES; step *= 2)
-        x = vec_max(vec_swap(x, step), x);
-    return x;
-}
-
-INLINE vec lanes_total(vec x)
-{
-    for (int step = 1; step < LANES; step *= 2)
-        x = vec_add(vec_swap(x, step), x);
-    return x;
-}
-
 /* ---- values ---- */
 
 /* sum[h][] of two registers: what is there scaled, n positions added, some of which run side by
@@ -282,7 +267,7 @@ INLINE void bunch_score(struct rows_kind kind, int heads, struct bunch *b, const
     }
 #pragma GCC unroll 8
     for (int h = 0; h < heads; h++) {
-        vec all = lanes_most(most[h]), factor = vec_exp2(vec_sub(vec_all(b->most[h]), all));
+        vec all = vec_most(most[h]), factor = vec_exp2(vec_sub(vec_all(b->most[h]), all));
         vec_store_part(scale + h, 1, factor);
         vec_store_part(b->most + h, 1, all);
     }
@@ -299,7 +284,7 @@ INLINE void bunch_weigh(int heads, struct bunch *b, size_t n, float *weights, co
             vec_store(weights + k, e);
             total = vec_add(total, e);
         }
-        total = vec_fma(vec_all(b->total[h]), vec_all(scale[h]), lanes_total(total));
+        total = vec_fma(vec_all(b->total[h]), vec_all(scale[h]), vec_total(total));
         vec_store_part(b->total + h, 1, total);
     }
 }

@@ -3,7 +3,6 @@
 #define KERF_VEC_AVX2_H
 
 #include "evaluator/kernels/codes_avx2.h"
-#include "evaluator/kernels/exp_avx2.h"
 #include "evaluator/kernels/float_avx2.h"
 
 #include <math.h>
@@ -63,9 +62,44 @@ INLINE vec vec_seen(vec limit, float at, vec x)
     return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, seen);
 }
 
-INLINE vec vec_exp2(vec x)
+INLINE vec vec_min(vec a, vec b)
 {
-    return exp2_8(x);
+    return _mm256_min_ps(a, b);
+}
+
+INLINE vec vec_round(vec x)
+{
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* 2^n for -126 <= n <= 127 */
+INLINE vec power_of_two(__m256i n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+
+INLINE vec vec_power(vec x)
+{
+    return power_of_two(_mm256_castps_si256(x)); /* what stands above the exponent is shifted out */
+}
+
+/* In two steps, so that results below the smallest normal number fade out as they should. */
+INLINE vec vec_scale(vec x, vec n)
+{
+    __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    x = _mm256_mul_ps(x, power_of_two(half));
+    return _mm256_mul_ps(x, power_of_two(_mm256_sub_epi32(whole, half)));
+}
+
+INLINE float vec_lane(vec x)
+{
+    return _mm256_cvtss_f32(x);
+}
+
+INLINE vec vec_load_or(const float *p, size_t n, vec x)
+{
+    vec there = _mm256_castsi256_ps(tail_mask(n));
+    return n >= LANES ? _mm256_loadu_ps(p) : _mm256_blendv_ps(x, load_f32_8(p, n), there);
 }
 
 INLINE vec vec_load_part(const float *p, size_t n)
@@ -75,7 +109,10 @@ INLINE vec vec_load_part(const float *p, size_t n)
 
 INLINE void vec_store_part(float *p, size_t n, vec x)
 {
-    _mm256_maskstore_ps(p, tail_mask(n), x);
+    if (n >= LANES)
+        _mm256_storeu_ps(p, x);
+    else
+        _mm256_maskstore_ps(p, tail_mask(n), x);
 }
 
 INLINE void vec_transpose(vec m[LANES])
@@ -123,5 +160,7 @@ INLINE vec vec_swap(vec x, int step)
         return _mm256_permute2f128_ps(x, x, 0x01);
     }
 }
+
+#include "evaluator/kernels/vec_impl.h"
 
 #endif

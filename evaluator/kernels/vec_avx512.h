@@ -2,7 +2,6 @@
 #ifndef KERF_VEC_AVX512_H
 #define KERF_VEC_AVX512_H
 
-#include "evaluator/kernels/exp_avx512.h"
 #include "evaluator/kernels/float_avx512.h"
 #include "evaluator/kernels/transpose_avx512.h"
 
@@ -63,9 +62,36 @@ INLINE vec vec_seen(vec limit, float at, vec x)
     return _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, x);
 }
 
-INLINE vec vec_exp2(vec x)
+INLINE vec vec_min(vec a, vec b)
 {
-    return exp2_16(x);
+    return _mm512_min_ps(a, b);
+}
+
+INLINE vec vec_round(vec x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE vec vec_power(vec x)
+{
+    /* What stands above the exponent is shifted out. */
+    __m512i power = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(power, 23));
+}
+
+INLINE vec vec_scale(vec x, vec n)
+{
+    return _mm512_scalef_ps(x, n);
+}
+
+INLINE float vec_lane(vec x)
+{
+    return _mm512_cvtss_f32(x);
+}
+
+INLINE vec vec_load_or(const float *p, size_t n, vec x)
+{
+    return _mm512_mask_loadu_ps(x, tail_mask(n), p);
 }
 
 INLINE vec vec_load_part(const float *p, size_t n)
@@ -120,5 +146,7 @@ INLINE vec vec_swap(vec x, int step)
         return _mm512_shuffle_f32x4(x, x, 0x4e);
     }
 }
+
+#include "evaluator/kernels/vec_impl.h"
 
 #endif
