@@ -143,10 +143,8 @@ static void make_turns(struct running *r, struct rng *rng)
         struct turn *turn = &r->turn[i];
         turn->model = r->model[i];
         for (int w = 0; w < LATENCY_STUDY_WORKLOADS; w++) {
-            turn->run[w] = (struct workload_run){.forward = r->forward,
-                                                 .tokens = r->tokens,
-                                                 .workload = study->workload[w],
-                                                 .n_vocab = study->geometry->n_vocab};
+            turn->run[w] = workload_run_make(r->forward, r->tokens, &study->workload[w],
+                                             study->geometry->n_vocab);
             turn->item[w] = workload_run_item(&turn->run[w]);
         }
         turn->item[DECODE].prepare = rewind_or_fill;

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILL_COLUMNS 64 /* contexts are filled so many tokens at a time */
+#define SETTLED_PASSES 4
+#define FILL_COLUMNS   64 /* contexts are filled so many tokens at a time */
 
 static uint32_t larger(uint32_t a, uint32_t b)
 {
@@ -52,8 +53,15 @@ static const int32_t *first_tokens(const struct workload_run *run)
 static int run_prefill(void *arg, struct err *err)
 {
     struct workload_run *run = arg;
-    return forward_tokens(run->forward, first_tokens(run), run->workload.n_tokens, LOGITS_LAST,
-                          err);
+    int status = 0;
+    for (uint32_t i = 0; i < run->n_passes && status == 0; i++) {
+        forward_rewind(run->forward, run->workload.context);
+        int64_t start = clock_now_ns();
+        status = forward_tokens(run->forward, first_tokens(run), run->workload.n_tokens,
+                                LOGITS_LAST, err);
+        run->unit_ns[i] = (double)(clock_now_ns() - start);
+    }
+    return status;
 }
 
 static int32_t best_token(const float *logits, uint32_t n_vocab)
@@ -90,7 +98,7 @@ static int run_decode(void *arg, struct err *err)
     for (uint32_t i = 0; i < run->workload.n_tokens && status == 0; i++) {
         status = step(run, tokens, err);
         int64_t end = clock_now_ns();
-        run->token_ns[i % WORKLOAD_RUN_TOKENS] = (double)(end - start);
+        run->unit_ns[i % WORKLOAD_RUN_TOKENS] = (double)(end - start);
         start = end;
     }
     free(tokens);
@@ -100,8 +108,17 @@ static int run_decode(void *arg, struct err *err)
 struct workload_run workload_run_make(struct forward *forward, const int32_t *tokens,
                                       const struct workload *workload, uint32_t n_vocab)
 {
-    return (struct workload_run){
-        .forward = forward, .tokens = tokens, .workload = *workload, .n_vocab = n_vocab};
+    return (struct workload_run){.forward = forward,
+                                 .tokens = tokens,
+                                 .workload = *workload,
+                                 .n_vocab = n_vocab,
+                                 .n_passes = 1};
+}
+
+void workload_run_settle(struct workload_run *run)
+{
+    run->moves = true;
+    run->n_passes = SETTLED_PASSES;
 }
 
 struct probe_item workload_run_item(struct workload_run *run)
@@ -111,7 +128,7 @@ struct probe_item workload_run_item(struct workload_run *run)
         .prepare = prepare,
         .run = decode ? run_decode : run_prefill,
         .arg = run,
-        .n_units = decode ? run->workload.n_tokens : 1,
-        .unit_ns = decode && run->workload.n_tokens <= WORKLOAD_RUN_TOKENS ? run->token_ns : NULL,
+        .n_units = decode ? run->workload.n_tokens : run->n_passes,
+        .unit_ns = !decode || run->workload.n_tokens <= WORKLOAD_RUN_TOKENS ? run->unit_ns : NULL,
     };
 }

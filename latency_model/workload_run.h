@@ -19,7 +19,8 @@ struct workload_run {
     struct workload workload;
     uint32_t n_vocab; /* length of the logits, for the choice of the next token */
     bool moves; /* the forward's buffers go to other pages before each run; false unless set */
-    double token_ns[WORKLOAD_RUN_TOKENS]; /* of the last decode run */
+    uint32_t n_passes;                   /* of a prefill, in one run; 1 unless set */
+    double unit_ns[WORKLOAD_RUN_TOKENS]; /* of the last run: its tokens, or its prefills */
 };
 
 /* Widen `options` so that the workload finds room. */
@@ -27,6 +28,9 @@ void workload_run_room(const struct workload *workload, struct forward_options *
 
 struct workload_run workload_run_make(struct forward *forward, const int32_t *tokens,
                                       const struct workload *workload, uint32_t n_vocab);
+/* For models so small that pages and what ran before matter: buffers move before each run, and a
+ * prefill is made four times in a row. */
+void workload_run_settle(struct workload_run *run);
 /* The item that times `run` (borrowed while the item lives). */
 struct probe_item workload_run_item(struct workload_run *run);
 
