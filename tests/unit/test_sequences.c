@@ -1,6 +1,7 @@
 /* Sequences in step: the same as one by one.  What is exact: with the reference kernels, whose
- * products look at one column at a time, every logit has the same bits; with the others products
- * may depend on the number of columns, nothing else does. */
+ * products look at one column at a time, and one thread every logit has the same bits; with the
+ * others products may depend on the number of columns, with several threads the cut of a context on
+ * the number of sequences, nothing else does. */
 #include "tests/forward_fixture.h"
 #include "tests/ragged_fixture.h"
 #include "tests/tap.h"
@@ -96,16 +97,19 @@ static void check(const struct model *model, const struct kernels *set, double t
     double gap = 0;
 
     draw_texts(texts, model->geometry.n_vocab);
-    /* The reference is slow: two texts with two threads must do. */
-    for (unsigned threads = reference ? 2 : 1; threads <= (reference ? 2 : 3); threads++) {
+    /* The reference is slow: two texts with up to two threads must do.  Several members cut a
+     * position's context among them, otherwise when there are more positions at once. */
+    for (unsigned threads = 1; threads <= (reference ? 2 : 3); threads++) {
         struct forward *f = make_room(model, set, threads);
-        gap = fmax(gap, gap_to_single(f, texts, 2, &same_bits));
+        bool same = true;
+        gap = fmax(gap, gap_to_single(f, texts, 2, &same));
+        same_bits = same_bits && (same || threads > 1);
         if (!reference)
-            gap = fmax(gap, gap_to_single(f, texts, MOST, &same_bits));
+            gap = fmax(gap, gap_to_single(f, texts, MOST, &same));
         forward_destroy(f);
     }
-    ok(reference ? same_bits : gap <= tolerance, "%s, cache in %s, %s: as one by one (%.1e)", what,
-       format_name(model->kv), set->name, gap);
+    ok((same_bits || !reference) && gap <= tolerance, "%s, cache in %s, %s: as one by one (%.1e)",
+       what, format_name(model->kv), set->name, gap);
 }
 
 /* The bounds are those of other cuts of one text (test_forward.c), for here as there products are
