@@ -17,6 +17,8 @@
 #define MIN_ACCEPTED_SHARE 4
 /* Fewer ratios than this have no 95 % interval at all. */
 #define MIN_ACCEPTED 6
+/* Where probes differ by about what is wanted, rounds need not add more than this share of it. */
+#define OWN_SHARE 0.6
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
 /* The reference may take so much longer than the best of all probes before its caches count as
@@ -282,7 +284,8 @@ static void summarize(const struct session *session, size_t item, struct probe_r
 static bool precise_enough(const struct session *session, struct probe_result *results)
 {
     /* No number of rounds makes an interval narrower than probes differ. */
-    double wanted = fmax(session->plan->ci, 1.1 * between_half(session));
+    double wanted =
+        fmax(session->plan->ci, hypot(between_half(session), OWN_SHARE * session->plan->ci));
     for (size_t i = 0; i < session->n_items; i++) {
         collect(session, i, &results[i]);
         if (results[i].n_accepted < session->plan->rounds_min)

@@ -29,7 +29,7 @@ void workload_run_room(const struct workload *workload, struct forward_options *
 struct workload_run workload_run_make(struct forward *forward, const int32_t *tokens,
                                       const struct workload *workload, uint32_t n_vocab);
 /* For models so small that pages and what ran before matter: buffers move before each run, and a
- * prefill is made four times in a row. */
+ * prefill is made three times in a row. */
 void workload_run_settle(struct workload_run *run);
 /* The item that times `run` (borrowed while the item lives). */
 struct probe_item workload_run_item(struct workload_run *run);

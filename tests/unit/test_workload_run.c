@@ -70,8 +70,8 @@ int main(void)
     struct model *model = weights != NULL ? stand_in_model(weights, &genome, &err) : NULL;
     if (ok(model != NULL, "a model %s", err.text)) {
         test_kind(&(struct workload){WORKLOAD_DECODE, 5, 3, 1}, 5, 5, model, team);
-        test_kind(&(struct workload){WORKLOAD_PREFILL, 6, 4, 1}, 1, 4, model, team);
-        test_kind(&(struct workload){WORKLOAD_PREFILL, 4, 2, 2}, 1, 4, model, team);
+        test_kind(&(struct workload){WORKLOAD_PREFILL, 6, 4, 1}, 1, 3, model, team);
+        test_kind(&(struct workload){WORKLOAD_PREFILL, 4, 2, 2}, 1, 3, model, team);
     }
     model_destroy(model);
     stand_in_destroy(weights);
