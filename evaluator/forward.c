@@ -187,7 +187,6 @@ int forward_move(struct forward *f, struct err *err)
     if (reserve(f, err) != 0)
         return -1;
     arena_fini(&old); /* only now, or the same pages would come back */
-    arena_touch(&f->arena);
     fill_rope(f);
     forward_reset(f);
     return 0;

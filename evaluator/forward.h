@@ -40,9 +40,9 @@ struct forward *forward_create(const struct model *model, const struct kernels *
                                struct team *team, const struct forward_options *options,
                                struct err *err);
 void forward_destroy(struct forward *forward); /* NULL is fine */
-/* Let its buffers lie in other pages of memory, all of them touched, and forget everything as
- * forward_reset does: which pages a buffer happens to have moves the time of a small model by about
- * one per cent.  -1: no memory, and all is as it was. */
+/* Let its buffers lie in other pages of memory and forget everything as forward_reset does: which
+ * pages a buffer happens to have moves the time of a small model by about one per cent.  They are
+ * had when they are first written.  -1: no memory, and all is as it was. */
 int forward_move(struct forward *forward, struct err *err);
 
 /* Change the model under the same buffers: same parent geometry but for a narrower residual stream,

@@ -46,12 +46,6 @@ int arena_init(struct arena *arena, size_t size, struct err *err)
     return 0;
 }
 
-void arena_touch(const struct arena *arena)
-{
-    if (arena->base != NULL)
-        (void)madvise(arena->base, arena->size, MADV_POPULATE_WRITE);
-}
-
 void arena_fini(struct arena *arena)
 {
     if (arena->base != NULL) {

@@ -20,8 +20,6 @@ size_t arena_rounded(size_t n_bytes);
 
 /* Reserve `size` bytes, page-aligned and zeroed.  0, or -1 with `err` filled. */
 int arena_init(struct arena *arena, size_t size, struct err *err);
-/* Have all its pages now rather than when they are first written: a wish. */
-void arena_touch(const struct arena *arena);
 void arena_fini(struct arena *arena); /* a zeroed struct is fine */
 /* The next piece, 64-byte aligned, not cleared.  Asserts that it fits: the size was computed. */
 void *arena_take(struct arena *arena, size_t n_bytes);
