@@ -101,6 +101,16 @@ static void fill_rope(struct forward *f)
     }
 }
 
+/* Hand out the arena's pieces; what is in them stays. */
+static void lay_out(struct forward *f)
+{
+    struct plan plan = {.arena = &f->arena};
+
+    arena_reset(&f->arena);
+    plan_buffers(f, &plan);
+}
+
+/* On an error the arena is what it was, with no piece handed out. */
 static int reserve(struct forward *f, struct err *err)
 {
     struct plan plan = {0};
@@ -114,8 +124,7 @@ static int reserve(struct forward *f, struct err *err)
     }
     if (arena_init(&f->arena, plan.total, err) != 0)
         return -1;
-    plan = (struct plan){.arena = &f->arena};
-    plan_buffers(f, &plan);
+    lay_out(f);
     return 0;
 }
 
@@ -182,12 +191,17 @@ void forward_set_model(struct forward *f, const struct model *model)
 
 int forward_move(struct forward *f, struct err *err)
 {
+    size_t angles = (size_t)f->n_ctx * f->model->geometry.head_dim * sizeof *f->rope;
+    const float *rope = f->rope, *rope_q = f->rope_q;
     struct arena old = f->arena;
 
-    if (reserve(f, err) != 0)
+    if (reserve(f, err) != 0) {
+        lay_out(f);
         return -1;
+    }
+    memcpy(f->rope, rope, angles);
+    memcpy(f->rope_q, rope_q, angles);
     arena_fini(&old); /* only now, or the same pages would come back */
-    fill_rope(f);
     forward_reset(f);
     return 0;
 }

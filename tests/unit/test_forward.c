@@ -4,6 +4,8 @@
 #include "tests/ragged_fixture.h"
 #include "tests/tap.h"
 
+#include <sys/resource.h>
+
 /* One head alone is left, and one channel. */
 static struct fixture *ragged(enum format format, enum format kv)
 {
@@ -175,6 +177,32 @@ static void test_determinism(void)
         free(want);
         forward_destroy(f);
     }
+    fixture_destroy(fixture);
+}
+
+/* With no memory to be had the pass goes on where it was. */
+static void test_no_room_to_move(void)
+{
+    struct fixture *fixture = fixture_dense(&wide, FORMAT_Q4_K, 5);
+    struct forward *f = make(&fixture->model, kernels_select(), 2);
+    size_t bytes = (size_t)20 * wide.n_vocab * sizeof(float);
+    struct rlimit limit, none;
+    int32_t tokens[N_TOKENS];
+
+    draw_tokens(tokens, N_TOKENS, wide.n_vocab);
+    float *want = run(f, tokens, 20);
+    forward_rewind(f, 20);
+    getrlimit(RLIMIT_AS, &limit);
+    none = (struct rlimit){0, limit.rlim_max};
+    setrlimit(RLIMIT_AS, &none);
+    int status = forward_move(f, NULL);
+    setrlimit(RLIMIT_AS, &limit);
+    ok(status == -1 && forward_position(f) == 20, "buffers do not move without memory");
+    ok(forward_tokens(f, tokens + 20, 20, LOGITS_ALL, NULL) == 0 &&
+           memcmp(forward_logits(f), want + (size_t)20 * wide.n_vocab, bytes) == 0,
+       "and their twenty positions are as they were");
+    free(want);
+    forward_destroy(f);
     fixture_destroy(fixture);
 }
 
@@ -368,6 +396,7 @@ int main(void)
     test_biases();
     test_cuts();
     test_determinism();
+    test_no_room_to_move();
     test_bounds();
     test_steps();
     test_listen();
