@@ -6,10 +6,9 @@
 #define KERF_CODES_AVX2_H
 
 #include "evaluator/kernels/blocks.h"
+#include "evaluator/kernels/inline.h"
 
 #include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE __m256i load_32(const void *p)
 {

@@ -11,10 +11,9 @@
 #define KERF_CODES_AVX512_H
 
 #include "evaluator/kernels/blocks.h"
+#include "evaluator/kernels/inline.h"
 
 #include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* 32 bytes in both halves. */
 INLINE __m512i load_twice(const uint8_t *p)

@@ -1,6 +1,6 @@
-/* decode_avx512.c - one column times rows of 32-blocks, eight blocks of each row at a time.  Codes
- * of half a byte are taken as they lie, four blocks in the lanes of a register: first their low
- * nibbles, which are first halves, then their high ones. */
+/* decode_avx512.c - a few columns times rows of 32-blocks, eight blocks of each row at a time.
+ * Codes of half a byte are taken as they lie, four blocks in the lanes of a register: first their
+ * low nibbles, which are first halves, then their high ones. */
 #include "evaluator/kernels/decode_avx512.h"
 
 typedef __m512i pair_fn(const uint8_t *block, const uint8_t *next);
@@ -76,8 +76,19 @@ INLINE void codes_of_q5_0(const uint8_t *p, __m512i code[2])
     }
 }
 
-/* Eight blocks of a row. */
-typedef void step_fn(const uint8_t *p, const struct act_32 *a, struct row_sum *r);
+/* Eight blocks of a row, of each column. */
+typedef void step_fn(const uint8_t *p, const struct act_32 *a, int n_cols, struct row_sum *r);
+
+/* d of the blocks times d of the activations, and what the offset adds. */
+INLINE void add_offsets(__m256 blocks, const struct act_32 *a, int n_cols, __m256 d[MEET_COLUMNS],
+                        struct row_sum *r)
+{
+#pragma GCC unroll 4
+    for (int c = 0; c < n_cols; c++) {
+        d[c] = _mm256_mul_ps(blocks, a[c].d);
+        r[c].side = _mm256_fmadd_ps(a[c].offset, d[c], r[c].side);
+    }
+}
 
 /* Products of the blocks whose numbers stand in `block`, one for each of the 16 sums. */
 INLINE void add_blocks(struct row_sum *r, __m512i dot, __m256 d, __m512i block)
@@ -87,44 +98,51 @@ INLINE void add_blocks(struct row_sum *r, __m512i dot, __m256 d, __m512i block)
 }
 
 INLINE void step_nibbles(codes_fn *codes, int bytes, const uint8_t *p, const struct act_32 *a,
-                         struct row_sum *r)
+                         int n_cols, struct row_sum *r)
 {
     __m512i block = by_lane(0, 1, 2, 3);
-    __m256 d = _mm256_mul_ps(factors_8(p, bytes), a->d);
-    r->side = _mm256_fmadd_ps(a->offset, d, r->side);
+    __m256 d[MEET_COLUMNS];
+    add_offsets(factors_8(p, bytes), a, n_cols, d, r);
     for (int h = 0; h < 2; h++) {
         __m512i code[2];
         codes(p + 4 * h * bytes, code);
-        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], a->q[2 * h]);
-        dot = _mm512_dpbusd_epi32(dot, code[1], a->q[2 * h + 1]);
-        add_blocks(r, dot, d, _mm512_add_epi32(block, _mm512_set1_epi32(4 * h)));
+#pragma GCC unroll 4
+        for (int c = 0; c < n_cols; c++) {
+            __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), code[0], a[c].q[2 * h]);
+            dot = _mm512_dpbusd_epi32(dot, code[1], a[c].q[2 * h + 1]);
+            add_blocks(&r[c], dot, d[c], _mm512_add_epi32(block, _mm512_set1_epi32(4 * h)));
+        }
     }
 }
 
-INLINE void step_q4_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+INLINE void step_q4_0(const uint8_t *p, const struct act_32 *a, int n_cols, struct row_sum *r)
 {
-    step_nibbles(codes_of_q4_0, 18, p, a, r);
+    step_nibbles(codes_of_q4_0, 18, p, a, n_cols, r);
 }
 
-INLINE void step_iq4_nl(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+INLINE void step_iq4_nl(const uint8_t *p, const struct act_32 *a, int n_cols, struct row_sum *r)
 {
-    step_nibbles(codes_of_iq4_nl, 18, p, a, r);
+    step_nibbles(codes_of_iq4_nl, 18, p, a, n_cols, r);
 }
 
-INLINE void step_q5_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+INLINE void step_q5_0(const uint8_t *p, const struct act_32 *a, int n_cols, struct row_sum *r)
 {
-    step_nibbles(codes_of_q5_0, 22, p, a, r);
+    step_nibbles(codes_of_q5_0, 22, p, a, n_cols, r);
 }
 
-INLINE void step_q8_0(const uint8_t *p, const struct act_32 *a, struct row_sum *r)
+INLINE void step_q8_0(const uint8_t *p, const struct act_32 *a, int n_cols, struct row_sum *r)
 {
     enum { BYTES = 34 };
     __m512i block = halves(0, 1LL << 32 | 1);
-    __m256 d = _mm256_mul_ps(factors_8(p, BYTES), a->d);
-    r->side = _mm256_fmadd_ps(a->offset, d, r->side);
+    __m256 d[MEET_COLUMNS];
+    add_offsets(factors_8(p, BYTES), a, n_cols, d, r);
     for (int v = 0; v < 4; v++, p += 2 * BYTES) {
-        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), pair_q8_0(p, p + BYTES), a->q[v]);
-        add_blocks(r, dot, d, _mm512_add_epi32(block, _mm512_set1_epi32(2 * v)));
+        __m512i codes = pair_q8_0(p, p + BYTES);
+#pragma GCC unroll 4
+        for (int c = 0; c < n_cols; c++) {
+            __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, a[c].q[v]);
+            add_blocks(&r[c], dot, d[c], _mm512_add_epi32(block, _mm512_set1_epi32(2 * v)));
+        }
     }
 }
 
@@ -162,36 +180,42 @@ INLINE struct act_32 act_eight(struct act_view act, size_t b, struct kind kind)
     return a;
 }
 
-INLINE void rows_32(struct kind kind, const uint8_t *w, size_t apart, int n, size_t n_in,
-                    struct act_view act, float *out, size_t out_apart)
+INLINE void rows_32(struct kind kind, const struct meeting *m)
 {
-    struct row_sum sum[STREAMS];
-    size_t n_blocks = n_in / BLOCK_32, bytes = (size_t)kind.block_bytes, b = 0;
+    struct row_sum sum[STREAMS][MEET_COLUMNS];
+    size_t n_blocks = m->n_in / BLOCK_32, bytes = (size_t)kind.block_bytes, b = 0;
+#pragma GCC unroll 4
     for (int i = 0; i < STREAMS; i++)
-        sum[i] = (struct row_sum){_mm512_setzero_ps(), _mm256_setzero_ps()};
+        for (int c = 0; c < m->n_cols; c++)
+            sum[i][c] = (struct row_sum){_mm512_setzero_ps(), _mm256_setzero_ps()};
     for (; b + 8 <= n_blocks; b += 8) {
-        struct act_32 a = act_eight(act, b, kind);
+        struct act_32 a[MEET_COLUMNS];
+#pragma GCC unroll 4
+        for (int c = 0; c < m->n_cols; c++)
+            a[c] = act_eight(act_view(m->act[c], m->n_in, BLOCK_32), b, kind);
 #pragma GCC unroll 4
         for (int i = 0; i < STREAMS; i++) {
-            const uint8_t *p = w + (size_t)i * apart + b * bytes;
+            const uint8_t *p = m->w + (size_t)i * m->apart + b * bytes;
             prefetch(p, 8 * kind.block_bytes);
-            kind.step(p, &a, &sum[i]);
+            kind.step(p, a, m->n_cols, sum[i]);
         }
     }
     for (; b < n_blocks; b++)
         for (int i = 0; i < STREAMS; i++)
-            step_single(kind.pair, w + (size_t)i * apart + b * bytes, act.q + b * BLOCK_32,
-                        act.sums + 2 * b, act.d[b], kind.offset, &sum[i]);
-    rows_store(sum, n, out, out_apart);
+            for (int c = 0; c < m->n_cols; c++) {
+                struct act_view act = act_view(m->act[c], m->n_in, BLOCK_32);
+                step_single(kind.pair, m->w + (size_t)i * m->apart + b * bytes,
+                            act.q + b * BLOCK_32, act.sums + 2 * b, act.d[b], kind.offset,
+                            &sum[i][c]);
+            }
+#pragma GCC unroll 4
+    for (int c = 0; c < m->n_cols; c++) {
+        const struct row_sum column[STREAMS] = {sum[0][c], sum[1][c], sum[2][c], sum[3][c]};
+        rows_store(column, m->n_rows, m->out + (size_t)c * m->out_stride, m->out_apart);
+    }
 }
 
-#define KIND(...)        ((struct kind){__VA_ARGS__})
-#define ROWS_IQ4_NL(...) rows_32(KIND(18, 128, step_iq4_nl, pair_iq4_nl, true), __VA_ARGS__)
-#define ROWS_Q4_0(...)   rows_32(KIND(18, 8, step_q4_0, pair_q4_0, true), __VA_ARGS__)
-#define ROWS_Q5_0(...)   rows_32(KIND(22, 16, step_q5_0, pair_q5_0, true), __VA_ARGS__)
-#define ROWS_Q8_0(...)   rows_32(KIND(34, 128, step_q8_0, pair_q8_0, false), __VA_ARGS__)
-
-DECODE(IQ4_NL, BLOCK_32, ROWS_IQ4_NL)
-DECODE(Q4_0, BLOCK_32, ROWS_Q4_0)
-DECODE(Q5_0, BLOCK_32, ROWS_Q5_0)
-DECODE(Q8_0, BLOCK_32, ROWS_Q8_0)
+DECODE(avx512, IQ4_NL, rows_32((struct kind){18, 128, step_iq4_nl, pair_iq4_nl, true}, m))
+DECODE(avx512, Q4_0, rows_32((struct kind){18, 8, step_q4_0, pair_q4_0, true}, m))
+DECODE(avx512, Q5_0, rows_32((struct kind){22, 16, step_q5_0, pair_q5_0, true}, m))
+DECODE(avx512, Q8_0, rows_32((struct kind){34, 128, step_q8_0, pair_q8_0, false}, m))

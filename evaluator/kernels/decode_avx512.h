@@ -1,15 +1,12 @@
-/* decode_avx512.h - what the AVX-512 decode kernels share; for their files only.
- *
- * Rows are taken four at a time from the four quarters of the matrix: the loads of activations are
- * shared, four independent sums hide latencies, and each quarter is one long stream for the
- * prefetchers. */
+/* decode_avx512.h - what the AVX-512 decode kernels share; for their files only. */
 #ifndef KERF_DECODE_AVX512_H
 #define KERF_DECODE_AVX512_H
 
 #include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/int8_avx512.h"
+#include "evaluator/kernels/meeting.h"
 
-enum { STREAMS = 4, AHEAD = 1536 };
+enum { AHEAD = 1536 };
 
 /* Of one row: sums of products, sums that belong to minima or offsets. */
 struct row_sum {
@@ -56,23 +53,5 @@ INLINE void rows_store(const struct row_sum sum[STREAMS], int n, float *out, siz
     for (int i = 0; i < n; i++)
         out[(size_t)i * apart] = total[i];
 }
-
-/* decode_NAME_avx512.  call(p, apart, n, n_in, act, out, out_apart): the rows p, p + apart, ...
- * four of them, of which the first n are stored `out_apart` from each other.  Rows left over are
- * the first of four equal ones, so that no row depends on where it stands. */
-#define DECODE(name, group, call)                                                                  \
-    void decode_##name##_avx512(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,       \
-                                const void *packed, float *out)                                    \
-    {                                                                                              \
-        const uint8_t *p = w;                                                                      \
-        struct act_view act = act_view(packed, n_in, group);                                       \
-        size_t quarter = n_rows / STREAMS, done = STREAMS * quarter;                               \
-        for (size_t r = 0; r < quarter + n_rows - done; r++) {                                     \
-            bool four = r < quarter;                                                               \
-            size_t row = four ? r : done + r - quarter;                                            \
-            call(p + row * row_bytes, four ? quarter * row_bytes : 0, four ? STREAMS : 1, n_in,    \
-                 act, out + row, quarter);                                                         \
-        }                                                                                          \
-    }
 
 #endif

@@ -1,4 +1,4 @@
-/* decode_k_avx512.c - one column times rows of K-quants.
+/* decode_k_avx512.c - a few columns times rows of K-quants.
  *
  * Inside a block everything is integer: vpdpbusd multiplies codes, vpdpwssd multiplies the results
  * by the group scales (they fit 16 bits: 4 * 63 * 127 < 2^15) and adds up.  What stands in the
@@ -22,15 +22,15 @@ struct sums_k {
     __m512 side[2]; /* lane i is row i (Q4_K, Q5_K), else half i of the pair is row i */
 };
 
-/* The f16 number in word `word` of each lane, times d, all over its lane. */
-INLINE __m512 factors(__m512i heads, int word, __m512 d)
+/* The f16 number in word `word` of each lane, all over its lane. */
+INLINE __m512 factors(__m512i heads, int word)
 {
     const int pair = word << 16 | word, lane = 8 << 16 | 8;
     __m512i index = _mm512_castsi256_si512(_mm256_set_epi32(pair + 3 * lane, pair + 3 * lane,
                                                             pair + 2 * lane, pair + 2 * lane,
                                                             pair + lane, pair + lane, pair, pair));
     __m512i halves = _mm512_permutexvar_epi16(index, heads);
-    return _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(halves)), d);
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
 }
 
 /* Bytes a, b, c, d of every lane, as dwords (byte, 0, 0, 0) of lanes 0, 1, 2, 3. */
@@ -168,51 +168,74 @@ INLINE __m512i scales_of_q3_k(__m512i tails)
 
 /* ---- a block of each row ---- */
 
+/* The activations of all columns meet it. */
+struct acts {
+    struct act_k column[MEET_COLUMNS];
+    int n;
+};
+
+/* `d`: of each row, all over its lane; so is dmin. */
 INLINE void add_products(struct sums_k *s, codes_fn *codes, spread_fn *spread, const uint8_t *p,
-                         size_t apart, const struct act_k *a, __m512i scales, __m512 d)
+                         size_t apart, const struct acts *a, __m512i scales, __m512 d)
 {
-    _Alignas(64) float factor[STREAMS][4];
+    _Alignas(64) float factor[MEET_COLUMNS][STREAMS][4];
     const __m512i lane[STREAMS] = {
         _mm512_shuffle_i32x4(scales, scales, 0x00), _mm512_shuffle_i32x4(scales, scales, 0x55),
         _mm512_shuffle_i32x4(scales, scales, 0xaa), _mm512_shuffle_i32x4(scales, scales, 0xff)};
-    _mm512_store_ps(factor, d);
+#pragma GCC unroll 4
+    for (int c = 0; c < a->n; c++)
+        _mm512_store_ps(factor[c], _mm512_mul_ps(d, a->column[c].d));
 #pragma GCC unroll 4
     for (int i = 0; i < STREAMS; i++) {
-        __m512i code[4], sum = _mm512_setzero_si512();
+        __m512i code[4];
         codes(p + (size_t)i * apart, code);
-        for (int v = 0; v < 4; v++)
-            sum = scaled_dot(sum, code[v], a->q[v], spread(lane[i], v));
-        s->main[i] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(factor[i][0]), s->main[i]);
+#pragma GCC unroll 4
+        for (int c = 0; c < a->n; c++) {
+            __m512i sum = _mm512_setzero_si512();
+            for (int v = 0; v < 4; v++)
+                sum = scaled_dot(sum, code[v], a->column[c].q[v], spread(lane[i], v));
+            s[c].main[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(factor[c][i][0]),
+                                           s[c].main[i]);
+        }
     }
 }
 
 /* Minima of groups of 32, in the upper half of each lane. */
-INLINE void add_minima_32(struct sums_k *s, __m512i minima, const struct act_k *a, __m512 dmin)
+INLINE void add_minima_32(struct sums_k *s, __m512i minima, const struct acts *a, __m512 dmin)
 {
     const __m512i wide = _mm512_broadcast_i32x4(
         _mm_set_epi32((int)0x800f800e, (int)0x800d800c, (int)0x800b800a, (int)0x80098008));
-    __m512i total =
-        _mm512_dpwssd_epi32(_mm512_setzero_si512(), _mm512_shuffle_epi8(minima, wide), a->sums);
-    s->side[0] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total), dmin, s->side[0]);
+    __m512i words = _mm512_shuffle_epi8(minima, wide);
+#pragma GCC unroll 4
+    for (int c = 0; c < a->n; c++) {
+        __m512i total = _mm512_dpwssd_epi32(_mm512_setzero_si512(), words, a->column[c].sums);
+        s[c].side[0] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total),
+                                        _mm512_mul_ps(dmin, a->column[c].d), s[c].side[0]);
+    }
 }
 
 /* Sixteen signed minima a lane, of groups of 16. */
-INLINE void add_minima_16(struct sums_k *s, __m512i minima, const struct act_k *a, __m512 dmin)
+INLINE void add_minima_16(struct sums_k *s, __m512i minima, const struct acts *a, __m512 dmin)
 {
     const __m256i part[2] = {_mm512_castsi512_si256(minima), _mm512_extracti64x4_epi64(minima, 1)};
     const __m512 factor[2] = {_mm512_shuffle_f32x4(dmin, dmin, 0x50),
                               _mm512_shuffle_f32x4(dmin, dmin, 0xfa)};
     for (int h = 0; h < 2; h++) {
-        __m512i total = _mm512_madd_epi16(_mm512_cvtepi8_epi16(part[h]), a->sums);
-        s->side[h] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total), factor[h], s->side[h]);
+        __m512i words = _mm512_cvtepi8_epi16(part[h]);
+#pragma GCC unroll 4
+        for (int c = 0; c < a->n; c++) {
+            __m512i total = _mm512_madd_epi16(words, a->column[c].sums);
+            s[c].side[h] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total),
+                                            _mm512_mul_ps(factor[h], a->column[c].d), s[c].side[h]);
+        }
     }
 }
 
-typedef void step_fn(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a);
+/* s[c]: the sums of column c. */
+typedef void step_fn(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a);
 
 INLINE void step_k4(struct sums_k *s, codes_fn *codes, const uint8_t *p, size_t apart,
-                    const struct act_k *a)
+                    const struct acts *a)
 {
     /* Dwords of a lane: d and dmin, then the twelve bytes of scales_k4_read. */
     __m512i heads = four_lanes(p, apart);
@@ -223,44 +246,43 @@ INLINE void step_k4(struct sums_k *s, codes_fn *codes, const uint8_t *p, size_t 
         low, _mm512_broadcast_i32x4(_mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)));
     __m512i scales = or_masked(low, _mm512_srli_epi32(high, 2),
                                _mm512_broadcast_i32x4(_mm_set_epi32(0x30303030, 0, 0x30303030, 0)));
-    add_products(s, codes, spread_k4, p, apart, a, scales, factors(heads, 0, a->d));
-    add_minima_32(s, scales, a, factors(heads, 1, a->d));
+    add_products(s, codes, spread_k4, p, apart, a, scales, factors(heads, 0));
+    add_minima_32(s, scales, a, factors(heads, 1));
 }
 
-INLINE void step_q4_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
+INLINE void step_q4_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a)
 {
     step_k4(s, codes_of_q4_k, p, apart, a);
 }
 
-INLINE void step_q5_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
+INLINE void step_q5_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a)
 {
     step_k4(s, codes_of_q5_k, p, apart, a);
 }
 
-INLINE void step_q2_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
+INLINE void step_q2_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512i packed = four_lanes(p, apart), tails = four_lanes(p + 84 - 16, apart);
     add_products(s, codes_of_q2_k, spread_k2, p, apart, a, _mm512_and_si512(packed, nibble),
-                 factors(tails, 6, a->d));
-    add_minima_16(s, _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble), a,
-                  factors(tails, 7, a->d));
+                 factors(tails, 6));
+    add_minima_16(s, _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble), a, factors(tails, 7));
 }
 
 /* Offsets are minima, too: offset * scale. */
-INLINE void step_q3_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
+INLINE void step_q3_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a)
 {
     __m512i tails = four_lanes(p + 110 - 16, apart), scales = scales_of_q3_k(tails);
-    __m512 d = factors(tails, 7, a->d);
+    __m512 d = factors(tails, 7);
     add_products(s, codes_of_q3_k, spread_k3, p, apart, a, scales,
                  _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)));
     add_minima_16(s, scales, a, _mm512_mul_ps(d, _mm512_set1_ps(4)));
 }
 
-INLINE void step_q6_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct act_k *a)
+INLINE void step_q6_k(struct sums_k *s, const uint8_t *p, size_t apart, const struct acts *a)
 {
     __m512i scales = four_lanes(p + 192, apart), tails = four_lanes(p + 210 - 16, apart);
-    __m512 d = factors(tails, 7, a->d);
+    __m512 d = factors(tails, 7);
     add_products(s, codes_of_q6_k, spread_k6, p, apart, a, scales, d);
     add_minima_16(s, scales, a, _mm512_mul_ps(d, _mm512_set1_ps(32)));
 }
@@ -284,37 +306,44 @@ INLINE struct act_k act_block(struct act_view act, size_t b, enum part part)
     return a;
 }
 
-INLINE void rows_k(step_fn *step, int block_bytes, enum part part, const uint8_t *w, size_t apart,
-                   int n, size_t n_in, struct act_view act, float *out, size_t out_apart)
+INLINE void store_column(const struct sums_k *s, enum part part, int n, float *out, size_t apart)
 {
-    const __m512 zero = _mm512_setzero_ps();
-    struct sums_k s = {{zero, zero, zero, zero}, {zero, zero}};
-    for (size_t b = 0; b < n_in / BLOCK_K; b++, w += block_bytes) {
-        struct act_k a = act_block(act, b, part);
-        for (int i = 0; i < STREAMS; i++)
-            prefetch(w + (size_t)i * apart, block_bytes);
-        step(&s, w, apart, &a);
-    }
     struct row_sum sum[STREAMS];
     _Alignas(64) float side[2 * 16];
-    _mm512_store_ps(side, s.side[0]);
-    _mm512_store_ps(side + 16, s.side[1]);
+    _mm512_store_ps(side, s->side[0]);
+    _mm512_store_ps(side + 16, s->side[1]);
     for (int i = 0; i < STREAMS; i++) {
-        sum[i].main = s.main[i];
+        sum[i].main = s->main[i];
         sum[i].side = part == PART_64 ? _mm256_zextps128_ps256(_mm_load_ps(side + 4 * i))
                                       : _mm256_load_ps(side + 8 * i);
     }
-    rows_store(sum, n, out, out_apart);
+    rows_store(sum, n, out, apart);
 }
 
-#define ROWS_Q2_K(...) rows_k(step_q2_k, 84, PART_128, __VA_ARGS__)
-#define ROWS_Q3_K(...) rows_k(step_q3_k, 110, PART_128, __VA_ARGS__)
-#define ROWS_Q4_K(...) rows_k(step_q4_k, 144, PART_64, __VA_ARGS__)
-#define ROWS_Q5_K(...) rows_k(step_q5_k, 176, PART_64, __VA_ARGS__)
-#define ROWS_Q6_K(...) rows_k(step_q6_k, 210, PART_32, __VA_ARGS__)
+INLINE void rows_k(step_fn *step, int block_bytes, enum part part, const struct meeting *m)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    struct sums_k s[MEET_COLUMNS];
+    const uint8_t *w = m->w;
+#pragma GCC unroll 4
+    for (int c = 0; c < m->n_cols; c++)
+        s[c] = (struct sums_k){{zero, zero, zero, zero}, {zero, zero}};
+    for (size_t b = 0; b < m->n_in / BLOCK_K; b++, w += block_bytes) {
+        struct acts a = {.n = m->n_cols};
+#pragma GCC unroll 4
+        for (int c = 0; c < m->n_cols; c++)
+            a.column[c] = act_block(act_view(m->act[c], m->n_in, BLOCK_K), b, part);
+        for (int i = 0; i < STREAMS; i++)
+            prefetch(w + (size_t)i * m->apart, block_bytes);
+        step(s, w, m->apart, &a);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < m->n_cols; c++)
+        store_column(&s[c], part, m->n_rows, m->out + (size_t)c * m->out_stride, m->out_apart);
+}
 
-DECODE(Q2_K, BLOCK_K, ROWS_Q2_K)
-DECODE(Q3_K, BLOCK_K, ROWS_Q3_K)
-DECODE(Q4_K, BLOCK_K, ROWS_Q4_K)
-DECODE(Q5_K, BLOCK_K, ROWS_Q5_K)
-DECODE(Q6_K, BLOCK_K, ROWS_Q6_K)
+DECODE(avx512, Q2_K, rows_k(step_q2_k, 84, PART_128, m))
+DECODE(avx512, Q3_K, rows_k(step_q3_k, 110, PART_128, m))
+DECODE(avx512, Q4_K, rows_k(step_q4_k, 144, PART_64, m))
+DECODE(avx512, Q5_K, rows_k(step_q5_k, 176, PART_64, m))
+DECODE(avx512, Q6_K, rows_k(step_q6_k, 210, PART_32, m))

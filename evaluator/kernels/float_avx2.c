@@ -1,58 +1,65 @@
 /* float_avx2.c - weights of any format times float activations with 256-bit registers.
  *
- * One column: four rows at a time from the four quarters of the matrix.  Many columns: sixteen rows
+ * A few columns: as meeting.h says; of quantized rows in decode_float_avx2.c.  Many: sixteen rows
  * are unpacked to floats, 256 weights at a time, and laid out so that one weight of eight rows is a
  * register; two such registers times six broadcast activations keep twelve sums in registers. */
 #include "evaluator/kernels/float_avx2.h"
 #include "evaluator/kernels/kernel_sets.h"
+#include "evaluator/kernels/meeting.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-enum { STREAMS = 4, AHEAD = 1024, CHUNK = 256, ROWS = 16 };
+enum { AHEAD = 1024, CHUNK = 256, ROWS = 16 };
 
 /* ---- a few columns, float formats ---- */
 
 typedef __m256 load_fn(const void *p, size_t n);
 
-INLINE void rows_dot(load_fn *load, size_t element, const char *w, size_t apart, int n, size_t n_in,
-                     const float *x, float *out, size_t out_apart)
+/* Columns first, ...: two of them, or one. */
+INLINE void add_products(load_fn *load, size_t element, const struct meeting *m, int first, int n,
+                         size_t i, size_t left, __m256 sum[2][STREAMS])
 {
-    __m256 sum[STREAMS];
-    size_t i = 0;
-    for (int r = 0; r < n; r++)
-        sum[r] = _mm256_setzero_ps();
-    for (; i + 8 <= n_in; i += 8) {
-        __m256 xi = _mm256_loadu_ps(x + i);
-        for (int r = 0; r < n; r++) {
-            const char *p = w + (size_t)r * apart + i * element;
-            _mm_prefetch(p + AHEAD, _MM_HINT_T0);
-            sum[r] = _mm256_fmadd_ps(load(p, 8), xi, sum[r]);
-        }
+    __m256 x[2];
+#pragma GCC unroll 2
+    for (int c = 0; c < n; c++)
+        x[c] = load_f32_8(m->act[first + c] + i * sizeof(float), left);
+#pragma GCC unroll 4
+    for (int r = 0; r < STREAMS; r++) {
+        const uint8_t *p = m->w + (size_t)r * m->apart + i * element;
+        _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+        __m256 w = load(p, left);
+#pragma GCC unroll 2
+        for (int c = 0; c < n; c++)
+            sum[c][r] = _mm256_fmadd_ps(w, x[c], sum[c][r]);
     }
-    if (i < n_in) {
-        __m256 xi = load_f32_8(x + i, n_in - i);
-        for (int r = 0; r < n; r++)
-            sum[r] =
-                _mm256_fmadd_ps(load(w + (size_t)r * apart + i * element, n_in - i), xi, sum[r]);
-    }
-    for (int r = 0; r < n; r++)
-        out[(size_t)r * out_apart] = lanes_sum(sum[r]);
 }
 
-INLINE void decode_float(load_fn *load, size_t element, const char *w, size_t row_bytes,
-                         size_t n_rows, size_t n_in, const char *act, size_t act_bytes,
-                         size_t n_cols, float *out, size_t out_stride)
+INLINE void rows_columns(load_fn *load, size_t element, const struct meeting *m, int first, int n)
 {
-    size_t quarter = n_rows / STREAMS;
-    for (size_t r = 0; r < quarter; r++)
-        for (size_t c = 0; c < n_cols; c++)
-            rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in,
-                     (const void *)(act + c * act_bytes), out + c * out_stride + r, quarter);
-    for (size_t r = STREAMS * quarter; r < n_rows; r++)
-        for (size_t c = 0; c < n_cols; c++)
-            rows_dot(load, element, w + r * row_bytes, 0, 1, n_in,
-                     (const void *)(act + c * act_bytes), out + c * out_stride + r, 0);
+    __m256 sum[2][STREAMS];
+    size_t i = 0;
+    for (int c = 0; c < n; c++)
+        for (int r = 0; r < STREAMS; r++)
+            sum[c][r] = _mm256_setzero_ps();
+    for (; i + 8 <= m->n_in; i += 8)
+        add_products(load, element, m, first, n, i, 8, sum);
+    if (i < m->n_in)
+        add_products(load, element, m, first, n, i, m->n_in - i, sum);
+    for (int c = 0; c < n; c++)
+        for (int r = 0; r < m->n_rows; r++)
+            m->out[(size_t)(first + c) * m->out_stride + (size_t)r * m->out_apart] =
+                lanes_sum(sum[c][r]);
 }
+
+/* Sums of two columns fill the registers; the next two find the rows in the first cache. */
+INLINE void rows_floats(load_fn *load, size_t element, const struct meeting *m)
+{
+#pragma GCC unroll 2
+    for (int c = 0; c < m->n_cols; c += 2)
+        rows_columns(load, element, m, c, m->n_cols - c < 2 ? 1 : 2);
+}
+
+DECODE(avx2, F16, rows_floats(load_f16_8, 2, m))
+DECODE(avx2, BF16, rows_floats(load_bf16_8, 2, m))
+DECODE(avx2, F32, rows_floats(load_f32_8, 4, m))
 
 /* ---- many columns ---- */
 
@@ -172,7 +179,7 @@ static kernel_unpack_fn *unpack_of[N_FORMATS];
                               const void *act, size_t act_bytes, size_t n_cols, float *out,        \
                               size_t out_stride)                                                   \
     {                                                                                              \
-        if (n_cols > FEW_COLUMNS)                                                                  \
+        if (n_cols > ((block) > 1 ? FEW_COLUMNS : FEW_FLOAT))                                      \
             tile_float(unpack_of[FORMAT_##name], block, bytes, w, row_bytes, n_rows, n_in, act,    \
                        act_bytes, n_cols, out, out_stride);                                        \
         else                                                                                       \
@@ -187,9 +194,9 @@ static kernel_unpack_fn *unpack_of[N_FORMATS];
 #define DECODE_Q5_K(...)   decode_float_Q5_K_avx2(__VA_ARGS__)
 #define DECODE_Q6_K(...)   decode_float_Q6_K_avx2(__VA_ARGS__)
 #define DECODE_Q8_0(...)   decode_float_Q8_0_avx2(__VA_ARGS__)
-#define DECODE_F16(...)    decode_float(load_f16_8, 2, __VA_ARGS__)
-#define DECODE_BF16(...)   decode_float(load_bf16_8, 2, __VA_ARGS__)
-#define DECODE_F32(...)    decode_float(load_f32_8, 4, __VA_ARGS__)
+#define DECODE_F16(...)    decode_F16_avx2(__VA_ARGS__)
+#define DECODE_BF16(...)   decode_BF16_avx2(__VA_ARGS__)
+#define DECODE_F32(...)    decode_F32_avx2(__VA_ARGS__)
 FORMATS(MATMUL)
 
 void float_avx2_fill(struct kernels *set)

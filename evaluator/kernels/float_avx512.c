@@ -1,57 +1,73 @@
 /* float_avx512.c - weights of any format times float activations.
  *
- * A few columns: four rows at a time from the four quarters of the matrix, as decode_avx512.c does;
- * quantized ones in decode_float_avx512.c.  Many columns: 32 rows are unpacked to floats, 256
- * weights at a time, and laid out so that one weight of sixteen rows is a register; two such
- * registers times twelve broadcast activations keep 24 sums in registers with 14 loads for 24
- * multiply-adds.  With 128 columns that is 80 to 90 % of what multiply-adds do in registers
- * (bench_kernels); filling tiles is most of the rest.  vdpbf16ps would not help: it does twice the
- * products of a multiply-add, but an activation needs two bf16 halves to keep 16 bits of it. */
+ * A few columns: as meeting.h says; of quantized rows in decode_float_avx512.c.  Many columns: 32
+ * rows are unpacked to floats, 256 weights at a time, and laid out so that one weight of sixteen
+ * rows is a register; two such registers times twelve broadcast activations keep 24 sums in
+ * registers with 14 loads for 24 multiply-adds.  With 128 columns that is 80 to 90 % of what
+ * multiply-adds do in registers (bench_kernels); filling tiles is most of the rest.  vdpbf16ps
+ * would not help: it does twice the products of a multiply-add, but an activation needs two bf16
+ * halves to keep 16 bits of it. */
 #include "evaluator/kernels/float_avx512.h"
 #include "evaluator/kernels/kernel_sets.h"
+#include "evaluator/kernels/meeting.h"
 #include "evaluator/kernels/transpose_avx512.h"
 
+#include <stdbool.h>
 #include <string.h>
 
-enum { STREAMS = 4, AHEAD = 1536, CHUNK = 256, ROWS = 32, MOST_COLUMNS = 12 };
+enum { AHEAD = 1536, CHUNK = 256, ROWS = 32, MOST_COLUMNS = 12 };
 
 /* ---- a few columns, float formats ---- */
 
 typedef __m512 load_fn(const void *p, __mmask16 mask);
 
-INLINE void rows_dot(load_fn *load, size_t element, const char *w, size_t apart, int n, size_t n_in,
-                     const float *x, float *out, size_t out_apart)
+/* Sixteen weights of each row, from i on, times those of each column. */
+INLINE void add_products(load_fn *load, size_t element, const struct meeting *m, size_t i,
+                         __mmask16 mask, bool fetch, __m512 sum[MEET_COLUMNS][STREAMS])
 {
-    __m512 sum[STREAMS];
-    for (int r = 0; r < n; r++)
-        sum[r] = _mm512_setzero_ps();
-    for (size_t i = 0; i < n_in; i += 16) {
-        __mmask16 mask = tail_mask(n_in - i);
-        __m512 xi = _mm512_maskz_loadu_ps(mask, x + i);
-        for (int r = 0; r < n; r++) {
-            const char *p = w + (size_t)r * apart + i * element;
-            _mm_prefetch(p + AHEAD, _MM_HINT_T0);
-            sum[r] = _mm512_fmadd_ps(load(p, mask), xi, sum[r]);
-        }
+    __m512 w[STREAMS];
+#pragma GCC unroll 4
+    for (int r = 0; r < STREAMS; r++) {
+        const uint8_t *p = m->w + (size_t)r * m->apart + i * element;
+        if (fetch)
+            _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+        w[r] = load(p, mask);
     }
-    for (int r = 0; r < n; r++)
-        out[(size_t)r * out_apart] = _mm512_reduce_add_ps(sum[r]);
+#pragma GCC unroll 4
+    for (int c = 0; c < m->n_cols; c++) {
+        __m512 x = load_f32_16(m->act[c] + i * sizeof(float), mask);
+#pragma GCC unroll 4
+        for (int r = 0; r < STREAMS; r++)
+            sum[c][r] = _mm512_fmadd_ps(w[r], x, sum[c][r]);
+    }
 }
 
-INLINE void decode_float(load_fn *load, size_t element, const char *w, size_t row_bytes,
-                         size_t n_rows, size_t n_in, const char *act, size_t act_bytes,
-                         size_t n_cols, float *out, size_t out_stride)
+/* One column waits for memory alone, and gets a fifth less of it without masks and with a prefetch
+ * a line only (bench_kernels, Zen 5); of several, these cost more than the products. */
+INLINE void rows_floats(load_fn *load, size_t element, const struct meeting *m)
 {
-    size_t quarter = n_rows / STREAMS;
-    for (size_t r = 0; r < quarter; r++)
-        for (size_t c = 0; c < n_cols; c++)
-            rows_dot(load, element, w + r * row_bytes, quarter * row_bytes, STREAMS, n_in,
-                     (const void *)(act + c * act_bytes), out + c * out_stride + r, quarter);
-    for (size_t r = STREAMS * quarter; r < n_rows; r++)
-        for (size_t c = 0; c < n_cols; c++)
-            rows_dot(load, element, w + r * row_bytes, 0, 1, n_in,
-                     (const void *)(act + c * act_bytes), out + c * out_stride + r, 0);
+    __m512 sum[MEET_COLUMNS][STREAMS];
+    size_t i = 0;
+#pragma GCC unroll 4
+    for (int c = 0; c < m->n_cols; c++)
+#pragma GCC unroll 4
+        for (int r = 0; r < STREAMS; r++)
+            sum[c][r] = _mm512_setzero_ps();
+    for (; m->n_cols > 1 && i + 32 <= m->n_in; i += 32) {
+        add_products(load, element, m, i, 0xffff, true, sum);
+        add_products(load, element, m, i + 16, 0xffff, element > 2, sum);
+    }
+    for (; i < m->n_in; i += 16)
+        add_products(load, element, m, i, tail_mask(m->n_in - i), true, sum);
+    for (int c = 0; c < m->n_cols; c++)
+        for (int r = 0; r < m->n_rows; r++)
+            m->out[(size_t)c * m->out_stride + (size_t)r * m->out_apart] =
+                _mm512_reduce_add_ps(sum[c][r]);
 }
+
+DECODE(avx512, F16, rows_floats(load_f16_16, 2, m))
+DECODE(avx512, BF16, rows_floats(load_bf16_16, 2, m))
+DECODE(avx512, F32, rows_floats(load_f32_16, 4, m))
 
 /* ---- many columns ---- */
 
@@ -306,9 +322,9 @@ INLINE fill_fn *fill_of(enum format format)
 #define DECODE_Q5_K(...)   decode_float_Q5_K_avx512(__VA_ARGS__)
 #define DECODE_Q6_K(...)   decode_float_Q6_K_avx512(__VA_ARGS__)
 #define DECODE_Q8_0(...)   decode_float_Q8_0_avx512(__VA_ARGS__)
-#define DECODE_F16(...)    decode_float(load_f16_16, 2, __VA_ARGS__)
-#define DECODE_BF16(...)   decode_float(load_bf16_16, 2, __VA_ARGS__)
-#define DECODE_F32(...)    decode_float(load_f32_16, 4, __VA_ARGS__)
+#define DECODE_F16(...)    decode_F16_avx512(__VA_ARGS__)
+#define DECODE_BF16(...)   decode_BF16_avx512(__VA_ARGS__)
+#define DECODE_F32(...)    decode_F32_avx512(__VA_ARGS__)
 FORMATS(MATMUL)
 
 void float_avx512_fill(struct kernels *set)

@@ -3,9 +3,6 @@
 #include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/kernel_sets.h"
 
-/* Unpacking a tile costs about as much as reading the weights this many times. */
-enum { FEW_COLUMNS = 2 };
-
 /* The largest magnitude of 16 n values, on bit patterns: NaN and infinity come out on top. */
 INLINE float largest(const float *x, int n)
 {
@@ -161,29 +158,28 @@ static void pack_q8_k(const float *x, size_t n_in, void *packed)
     pack(x, n_in, BLOCK_K, packed);
 }
 
-#define MATMUL(name)                                                                               \
+/* Up to `few` columns do not repay the filling of a tile. */
+#define MATMUL(name, few)                                                                          \
     static void matmul_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
                               const void *act, size_t act_bytes, size_t n_cols, float *out,        \
                               size_t out_stride)                                                   \
     {                                                                                              \
-        if (n_cols > FEW_COLUMNS) {                                                                \
+        if (n_cols > (few))                                                                        \
             tile_##name##_avx512(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,          \
                                  out_stride);                                                      \
-            return;                                                                                \
-        }                                                                                          \
-        for (size_t c = 0; c < n_cols; c++)                                                        \
-            decode_##name##_avx512(w, row_bytes, n_rows, n_in, (const char *)act + c * act_bytes,  \
-                                   out + c * out_stride);                                          \
+        else                                                                                       \
+            decode_##name##_avx512(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,        \
+                                   out_stride);                                                    \
     }
-MATMUL(Q2_K)
-MATMUL(Q3_K)
-MATMUL(IQ4_NL)
-MATMUL(Q4_0)
-MATMUL(Q4_K)
-MATMUL(Q5_0)
-MATMUL(Q5_K)
-MATMUL(Q6_K)
-MATMUL(Q8_0)
+MATMUL(Q2_K, 3)
+MATMUL(Q3_K, 3)
+MATMUL(IQ4_NL, 3)
+MATMUL(Q4_0, 3)
+MATMUL(Q4_K, 3)
+MATMUL(Q5_0, 3)
+MATMUL(Q5_K, 3)
+MATMUL(Q6_K, 4)
+MATMUL(Q8_0, 4)
 
 void int8_avx512_fill(struct kernels *set)
 {

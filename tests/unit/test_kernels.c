@@ -112,7 +112,7 @@ static void test_known_blocks(void)
 static void test_matmul(const struct kernels *set)
 {
     static const size_t n_rows[] = {1, 2, 3, 5, 7, 8, 9, 17, 33, 37};
-    static const size_t n_cols[] = {1, 2, 3, 5, 7, 8, 9, 17, 33, 35};
+    static const size_t n_cols[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 33, 35};
     /* Lengths in blocks, so that short rows, ragged tiles and several tiles all occur; float rows
      * take any length. */
     static const size_t k_blocks[] = {1, 2, 3, 4, 5, 11};
@@ -131,7 +131,7 @@ static void test_matmul(const struct kernels *set)
                               : block == 32 ? 32 * small_blocks[k % 11]
                                             : lengths[k % 10];
                 struct problem p;
-                size_t cols = k % 3 == 0 ? 1 : n_cols[rng_below(&rng, 10)];
+                size_t cols = k % 3 == 0 ? 1 : n_cols[rng_below(&rng, 12)];
                 problem_init(&p, format, (enum act_format)a, n_rows[(k * 3 + 1) % 10], n_in, cols,
                              &rng);
                 if (!matches(set, &p, &guarded)) {
