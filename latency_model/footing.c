@@ -27,7 +27,7 @@
 #define MAX_MEET  1.8
 
 #define FILE_ROOM 4096
-#define NEWS      0.998 /* what is better by less is not written down */
+#define NEWS      0.002 /* what is better by less is not written down */
 
 #define MAX_MEMBERS 256 /* those beyond are not looked at */
 
@@ -199,12 +199,12 @@ double footing_recall_least(const char *name)
     return least > 0 && least < 1e15 ? least : 0;
 }
 
-void footing_keep_least(const char *name, double least)
+void footing_keep_least(const char *name, double least, double fall)
 {
     char path[4096], text[FILE_ROOM], all[FILE_ROOM + 256];
     double known = footing_recall_least(name);
 
-    if (!(least > 0) || (known > 0 && least >= known * NEWS))
+    if (!(least > 0) || (known > 0 && least >= known * (1 - fall)))
         return;
     file_of_node(path);
     if (!read_own(path, text, sizeof text))
@@ -237,7 +237,7 @@ void footing_keep(const char *device, const struct footing_best *best)
     char name[160];
 
     snprintf(name, sizeof name, "%s/width", device);
-    footing_keep_least(name, best->width);
+    footing_keep_least(name, best->width, NEWS);
     snprintf(name, sizeof name, "%s/meet", device);
-    footing_keep_least(name, best->meet_ns);
+    footing_keep_least(name, best->meet_ns, NEWS);
 }

@@ -51,8 +51,9 @@ void footing_learn(struct footing_best *best, const struct footing *footings, si
 void footing_recall(const char *device, struct footing_best *best);
 void footing_keep(const char *device, const struct footing_best *best);
 
-/* The same for one number of any name without blanks that is better when it is less; 0: unknown. */
+/* The same for one number of any name without blanks that is better when it is less; 0: unknown.  A
+ * number that is known stays unless the new one is less by `fall`, a share of it. */
 double footing_recall_least(const char *name);
-void footing_keep_least(const char *name, double least);
+void footing_keep_least(const char *name, double least, double fall);
 
 #endif

@@ -18,12 +18,19 @@
 /* Fewer ratios than this have no 95 % interval at all. */
 #define MIN_ACCEPTED 6
 /* Where probes differ by about what is wanted, rounds need not add more than this share of it. */
-#define OWN_SHARE 0.6
+#define OWN_SHARE 0.4
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
-/* The reference may take so much longer than the best of all probes before its caches count as
- * pressed by others; left alone it varies by 9 %. */
+/* The reference may take so much longer than at rest before its caches count as pressed by others;
+ * left alone it varies by 9 %. */
 #define MAX_PRESSURE 1.10
+/* What it takes at rest is looked for in so many bursts of rounds, so far apart, on a node where it
+ * is not known, and stays what it was then unless a probe is faster by so much: all ratios hang on
+ * it, so it should rather be the same for all than the least ever seen. */
+#define SURVEY_BURSTS 6
+#define SURVEY_ROUNDS 30
+#define SURVEY_NAP_NS 300000000
+#define REST_FALL     0.08
 /* So many times the rounds that are wanted are made at most, where neighbours spoil them. */
 #define MAX_AGAIN 2
 /* Waiting for a disturbance to pass: at most so long in all, looking so often. */
@@ -43,9 +50,8 @@ struct session {
     int64_t end_ns; /* 0: no limit */
     int64_t measured_ns, waited_ns;
     uint32_t n_rounds_most; /* room in `sample` */
-    double known_steps; /* reference_steps where nobody presses it, as the node has shown; 0: not
-                         * known */
-    double least_steps; /* the same, these rounds among them */
+    double known_steps;     /* reference_steps at rest, as the node has shown; 0: not known */
+    double rest_steps;      /* the same, these rounds among them */
 };
 
 static bool out_of_time(const struct session *session)
@@ -164,27 +170,30 @@ static double reference_steps(const struct session *session, uint32_t round)
     return steps_of(&session->sample[(size_t)round * session->n_items]);
 }
 
-/* What the reference takes when nobody presses it: the least that a probe on this node has shown,
- * this one or one before; then every round beside it. */
-static void reject_by_pressure(struct session *session)
+/* Median of the rounds that are accepted; 0 where they are few. */
+static double median_reference_steps(const struct session *session)
 {
     double steps[PROBE_MAX_ROUNDS];
     uint32_t n = 0;
-    session->least_steps = session->known_steps;
-    if (session->place->reference[0] == '\0')
-        return;
     for (uint32_t r = 0; r < session->n_rounds; r++)
         if (session->sample[(size_t)r * session->n_items].rejection == ACCEPTED)
             steps[n++] = reference_steps(session, r);
-    if (n >= FOOTING_LEARN_MIN) {
-        double median = stats_median(steps, n);
-        if (session->least_steps <= 0 || median < session->least_steps)
-            session->least_steps = median;
-    }
-    for (uint32_t r = 0; r < session->n_rounds && session->least_steps > 0; r++) {
+    return n >= FOOTING_LEARN_MIN ? stats_median(steps, n) : 0;
+}
+
+/* What the reference takes at rest, then every round beside it. */
+static void reject_by_pressure(struct session *session)
+{
+    double median = median_reference_steps(session);
+    if (session->place->reference[0] == '\0')
+        return;
+    session->rest_steps = session->known_steps;
+    if (median > 0 && (session->rest_steps <= 0 || median < session->rest_steps * (1 - REST_FALL)))
+        session->rest_steps = median;
+    for (uint32_t r = 0; r < session->n_rounds && session->rest_steps > 0; r++) {
         struct sample *sample = &session->sample[(size_t)r * session->n_items];
         if (sample->rejection == ACCEPTED &&
-            reference_steps(session, r) > session->least_steps * MAX_PRESSURE)
+            reference_steps(session, r) > session->rest_steps * MAX_PRESSURE)
             sample->rejection = PRESSED;
     }
 }
@@ -196,6 +205,26 @@ static void reject_by_others(struct session *session)
         reject_item_by_clock(session, item);
     reject_by_footing(session);
     reject_by_pressure(session);
+}
+
+/* On a node that has not shown yet what the reference takes at rest. */
+static int survey(struct session *session, struct err *err)
+{
+    double least = 0;
+    for (int burst = 0; burst < SURVEY_BURSTS && !out_of_time(session); burst++) {
+        clock_nap_ns(SURVEY_NAP_NS);
+        for (session->n_rounds = 0; session->n_rounds < SURVEY_ROUNDS; session->n_rounds++) {
+            size_t at = (size_t)session->n_rounds * session->n_items;
+            if (run_round(session, &session->sample[at], err) != 0)
+                return -1;
+        }
+        reject_by_others(session);
+        double steps = median_reference_steps(session);
+        if (steps > 0 && (least <= 0 || steps < least))
+            least = steps;
+    }
+    session->known_steps = least;
+    return 0;
 }
 
 /* Rounds that neighbours spoilt are made again. */
@@ -219,17 +248,15 @@ static bool counts(const struct session *session, const struct sample *sample)
            (session->noisy && sample->rejection != MIGRATED);
 }
 
-/* The ratio of a round.  Pressed caches slow the reference more than a smaller model, and the more
- * the longer a weight waits for its next use: in proportion to bytes.  What the item was spared is
- * taken from the reference too, so that the ratio is that of caches left alone. */
+/* The ratio of a round, put right for what pressed the reference and not the item. */
 static double ratio_of(const struct session *session, uint32_t round, size_t item)
 {
     const struct sample *row = &session->sample[(size_t)round * session->n_items];
     double spared = item > 0 ? session->place->spared : 0;
-    if (session->least_steps <= 0 || !(session->place->streams || session->pressed))
+    if (session->rest_steps <= 0)
         return row[item].calm_ns / row[0].calm_ns;
     return steps_of(&row[item]) / steps_of(&row[0]) *
-           pow(steps_of(&row[0]) / session->least_steps, spared);
+           pow(steps_of(&row[0]) / session->rest_steps, spared);
 }
 
 /* Rounds in which both the item and the reference count. */
@@ -248,6 +275,20 @@ static void collect(const struct session *session, size_t item, struct probe_res
         result->ratio[result->n_accepted] = ratio_of(session, r, item);
         result->n_accepted++;
     }
+}
+
+/* The reference's time at rest, where that is known. */
+static double rest_ns(const struct session *session)
+{
+    double ns[PROBE_MAX_ROUNDS];
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < session->n_rounds; r++) {
+        const struct sample *sample = &session->sample[(size_t)r * session->n_items];
+        if (counts(session, sample))
+            ns[n++] = session->rest_steps > 0 ? sample->ns * session->rest_steps / steps_of(sample)
+                                              : sample->ns;
+    }
+    return stats_median(ns, n);
 }
 
 /* What the rounds of one probe cannot show, as half the width of a 95 % interval. */
@@ -272,6 +313,8 @@ static void summarize(const struct session *session, size_t item, struct probe_r
     result->median_ns = stats_quantile(sorted, n, 0.5);
     result->p90_ns = stats_quantile(sorted, n, 0.9);
     result->mean_ns = stats_mean(sorted, n);
+    if (item == 0)
+        result->rest_ns = rest_ns(session);
     stats_median_interval(sorted, n, &result->median_lo_ns, &result->median_hi_ns);
     double lo, hi, between = item > 0 ? between_half(session) : 0;
     double mid = stats_hodges_lehmann(log_ratio, n, &lo, &hi);
@@ -354,7 +397,7 @@ static void admit_pressure(const struct session *session, struct probe_result *r
     for (uint32_t r = 0; r < session->n_rounds; r++)
         if (counts(session, &session->sample[(size_t)r * session->n_items]))
             steps[n++] = reference_steps(session, r);
-    double share = stats_median(steps, n) / session->least_steps;
+    double share = stats_median(steps, n) / session->rest_steps;
     for (size_t i = 1; i < session->n_items && share > 1; i++) {
         results[i].ratio_lo /= pow(share, session->place->spared);
         results[i].ratio_hi *= pow(share, 1 - session->place->spared);
@@ -372,7 +415,7 @@ static int attempt(struct session *session, struct probe_result *results, struct
     if (finish(session, n_warmup, results, NULL) == 0)
         return 0;
     session->pressed = true;
-    if (session->least_steps > 0 && finish(session, n_warmup, results, NULL) == 0) {
+    if (session->rest_steps > 0 && finish(session, n_warmup, results, NULL) == 0) {
         admit_pressure(session, results);
         return 0;
     }
@@ -449,13 +492,17 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;
     }
-    int status = attempt(&session, results, err);
+    bool strange = place->reference[0] != '\0' && session.known_steps <= 0 &&
+                   session.n_rounds_most >= SURVEY_ROUNDS;
+    int status = strange ? survey(&session, err) : 0;
+    if (status == 0)
+        status = attempt(&session, results, err);
     if (status == 0 && is_vague(&session, results) && !has_waited_in_vain(&session))
         status = attempt_again(&session, results, err);
     for (size_t i = 0; status == 0 && i < n_items; i++)
         results[i].noisy = is_vague(&session, results);
     if (place->reference[0] != '\0')
-        footing_keep_least(place->reference, session.least_steps);
+        footing_keep_least(place->reference, session.rest_steps, REST_FALL);
     free(session.sample);
     return status;
 }

@@ -8,7 +8,8 @@
  * beside it was off (clock), or the team's cores were not what they can be (shared, apart:
  * footing.h).  Between rounds the probe waits for such times to pass, as long as its patience
  * lasts.  A round counts only where reference and item are both accepted.  Where the place tells
- * how the reference feels pressed caches (sample.h), its ratio is put right for that.
+ * how the reference feels pressed caches (sample.h), ratios are put right for that: they are those
+ * to the reference at rest.  What that is, the first probe on a node finds out in some seconds.
  *
  * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
  * survive even there, the machine was not quiet: all samples that stayed on their core then count.
@@ -54,6 +55,7 @@ struct probe_result {
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
     double median_lo_ns, median_hi_ns;    /* 95 % interval of the median (order statistics) */
+    double rest_ns; /* of the reference: its median at rest, which ratios are to */
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
 };
 

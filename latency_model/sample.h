@@ -23,15 +23,13 @@ struct sample_place {
     int cpu;           /* where the calling thread is bound */
     struct team *team; /* that the items run on; NULL: the calling thread alone */
     struct footing_best best;
-    /* What a probe's reference may be held against: the name of the least that its calm time, in
-     * units of footing.clock_ns, has been in a probe on this node (the median of its rounds). Empty
-     * where weights come from memory, of which neighbours always take a share. */
+    /* What a probe's reference may be held against: the name of its calm time at rest, in units of
+     * footing.clock_ns, as this node has shown it.  Empty where weights come from memory, of which
+     * neighbours always take a share. */
     char reference[224];
-    /* Where there is such a name: the share of what pressed caches cost the reference that the
-     * items beside it are spared, and whether the times hang on how weights come through them
-     * (decode) rather than on arithmetic. */
+    /* Where there is such a name: ratios are multiplied by this power of how much longer than at
+     * rest the reference took; 1 where pressed caches slow the items beside it not at all. */
     double spared;
-    bool streams;
 };
 
 /* Why a sample does not count: the thread was on another core, the hypervisor took time, others ran

@@ -14,8 +14,8 @@
  *
  * so that an hour can be measured in pieces.  Then all that stands in FILE is judged: probes of one
  * candidate that lie at least --apart seconds (120) from each other make disjoint pairs; a pair
- * agrees when the 95 % interval of the difference of its two log ratios contains 0.  The interval
- * is as wide as the two half-widths together, in squares.
+ * agrees when the 95 % interval of the difference of its two log ratios contains 0: when the lower
+ * one's reach upwards and the higher one's downwards, in squares, are no less than it.
  *
  * With --tsv nothing is measured, and a workload's probes are one line: workload, probes, median of
  * the half-width in per cent and its upper tenth, pairs, pairs that agree. */
@@ -180,10 +180,11 @@ static void add_probe(struct tally *t, const struct trial *trial)
 
 static void add_pair(struct tally *t, const struct trial *a, const struct trial *b)
 {
-    double difference = fabs(log(a->mid) - log(b->mid));
+    const struct trial *low = a->mid < b->mid ? a : b, *high = low == a ? b : a;
+    double difference = log(high->mid / low->mid);
 
     t->difference[t->n_pairs++] = difference;
-    t->n_agree += difference <= hypot(half_width(a), half_width(b));
+    t->n_agree += difference <= hypot(log(low->hi / low->mid), log(high->mid / high->lo));
 }
 
 static void print_tally(const char *name, const char *workload, struct tally *t)

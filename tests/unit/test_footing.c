@@ -69,6 +69,12 @@ static void test_keeping(const char *folder)
     footing_recall("cpu:b/2t", &read);
     ok(read.width == 0, "another device has shown nothing");
 
+    footing_keep_least("test/rest", 20, 0.08);
+    footing_keep_least("test/rest", 19, 0.08);
+    ok(footing_recall_least("test/rest") == 20, "a number that falls by little stays");
+    footing_keep_least("test/rest", 18, 0.08);
+    ok(footing_recall_least("test/rest") == 18, "and goes when it falls by more");
+
     snprintf(path, sizeof path, "%s/kerf-footing.%ld", folder, (long)getuid());
     snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", folder);
     ok(rename(path, elsewhere) == 0 && symlink(elsewhere, path) == 0, "a link in its place");

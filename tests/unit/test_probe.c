@@ -177,11 +177,41 @@ static void test_between(int cpu)
     ok(results[0].ratio_lo == 1 && results[0].ratio_hi == 1, "which the reference has not");
 }
 
+static void test_rest(int cpu)
+{
+    struct sample_place place = {.cpu = cpu, .reference = "test/rest", .spared = 1};
+    struct teller teller[2];
+    struct probe_item items[2] = {told(&teller[0], 1e6), told(&teller[1], 5e5)};
+    struct probe_plan plan = {.warmup_max = 2, .rounds_min = 30, .rounds_max = 30, .ci = 0.01};
+    struct rng rng = rng_make(1, 6);
+    struct err err = {0};
+    double rest[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        if (probe_run(items, 2, &plan, &place, &rng, results, &err) != 0) {
+            ok(err.code == ERR_RESOURCE, "a busy machine is refused: %s", err.text);
+            return;
+        }
+        rest[i] = footing_recall_least(place.reference);
+        if (rest[i] <= 0) {
+            ok(results[0].noisy || results[0].n_accepted < plan.rounds_min,
+               "a busy machine shows no rest");
+            return;
+        }
+        told(&teller[0], 0.97e6);
+    }
+    ok(rest[0] > 0, "what the reference takes at rest is found out (%.4g)", rest[0]);
+    ok(rest[0] == rest[1], "and stays what it was when the reference is a little faster");
+    told(&teller[0], 0.5e6);
+    ok(probe_run(items, 2, &plan, &place, &rng, results, &err) != 0 || results[0].noisy ||
+           results[0].n_accepted < plan.rounds_min ||
+           footing_recall_least(place.reference) < 0.7 * rest[0],
+       "until it is much faster");
+}
+
 /* The node has seen the reference one and a half times as fast. */
 static void test_pressure(int cpu)
 {
-    struct sample_place place = {
-        .cpu = cpu, .reference = "test/pressed", .spared = 0.25, .streams = true};
+    struct sample_place place = {.cpu = cpu, .reference = "test/pressed", .spared = 0.25};
     struct footing footing;
     struct err err = {0};
     double clock_ns = 1e9;
@@ -189,7 +219,7 @@ static void test_pressure(int cpu)
         footing_take(NULL, &footing);
         clock_ns = fmin(clock_ns, footing.clock_ns);
     }
-    footing_keep_least(place.reference, 1e6 / clock_ns / 1.5);
+    footing_keep_least(place.reference, 1e6 / clock_ns / 1.5, 0);
     if (probe_tellers(&place, 0, &err) != 0) {
         ok(err.code == ERR_RESOURCE, "a busy machine is refused: %s", err.text);
         return;
@@ -220,6 +250,7 @@ int main(void)
     test_failing_item(cpu);
     test_vague(cpu);
     test_between(cpu);
+    test_rest(cpu);
     test_pressure(cpu);
     char path[64];
     snprintf(path, sizeof path, "%s/kerf-footing.%ld", folder, (long)getuid());
