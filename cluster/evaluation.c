@@ -64,14 +64,11 @@ void evaluation_put_probe(cJSON *result, const char *name, const struct probe_re
                           double reference_ns)
 {
     /* Every time is scaled alike, so that quantiles keep their relation to the median. */
-    double scale = reference_ns > 0 ? reference_ns * probe->ratio_mid / probe->median_ns : 1;
-    bool scaled = reference_ns > 0;
+    double scale = reference_ns * probe->ratio_mid / probe->median_ns;
     cJSON *node = cJSON_AddObjectToObject(result, name);
     cJSON_AddNumberToObject(node, "median_ns", probe->median_ns * scale);
-    cJSON_AddNumberToObject(node, "lo_ns",
-                            scaled ? reference_ns * probe->ratio_lo : probe->median_lo_ns);
-    cJSON_AddNumberToObject(node, "hi_ns",
-                            scaled ? reference_ns * probe->ratio_hi : probe->median_hi_ns);
+    cJSON_AddNumberToObject(node, "lo_ns", reference_ns * probe->ratio_lo);
+    cJSON_AddNumberToObject(node, "hi_ns", reference_ns * probe->ratio_hi);
     cJSON_AddNumberToObject(node, "min_ns", probe->min_ns * scale);
     cJSON_AddNumberToObject(node, "p10_ns", probe->p10_ns * scale);
     cJSON_AddNumberToObject(node, "p90_ns", probe->p90_ns * scale);

@@ -12,8 +12,7 @@ int evaluation_candidate(struct workbench *bench, const struct work *work, cJSON
                          struct err *err);
 
 /* {"median_ns":..,"lo_ns":..,...}: what a probe says of one workload, scaled to `reference_ns` by
- * the ratio (methods.md C3: rank by ratio, rescale by the reference); <= 0 leaves it as measured.
- */
+ * the ratio (methods.md C3: rank by ratio, rescale by the reference). */
 void evaluation_put_probe(cJSON *result, const char *name, const struct probe_result *probe,
                           double reference_ns);
 

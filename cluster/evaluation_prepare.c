@@ -39,8 +39,8 @@ static int measure_reference(struct workbench *bench, const char *path, struct e
     forward_destroy(a);
     cJSON *reference = status == 0 ? cJSON_CreateObject() : NULL;
     if (reference != NULL) {
-        evaluation_put_probe(reference, "decode", &pair[0].candidate, pair[0].reference.rest_ns);
-        evaluation_put_probe(reference, "prefill", &pair[1].candidate, pair[1].reference.rest_ns);
+        evaluation_put_probe(reference, "decode", &pair[0].reference, pair[0].reference.rest_ns);
+        evaluation_put_probe(reference, "prefill", &pair[1].reference, pair[1].reference.rest_ns);
         cJSON *device = cJSON_AddObjectToObject(reference, "device");
         cJSON_AddStringToObject(device, "name", bench->stand.device.name);
         cJSON_AddRawToObject(device, "details", bench->stand.device.details);

@@ -26,7 +26,7 @@
 #define MAX_WIDTH 1.06
 #define MAX_MEET  1.8
 
-#define FILE_ROOM 4096
+#define FILE_ROOM 16384
 #define NEWS      0.002 /* what is better by less is not written down */
 
 #define MAX_MEMBERS 256 /* those beyond are not looked at */
@@ -215,7 +215,7 @@ void footing_keep_least(const char *name, double least, double fall)
         memmove(line, next + (*next == '\n'), strlen(next + (*next == '\n')) + 1);
     }
     /* The new one stands first, the oldest are forgotten. */
-    int n = snprintf(all, sizeof all, "%.200s %.6g\n%s", name, least, text);
+    int n = snprintf(all, sizeof all, "%.223s %.6g\n%s", name, least, text);
     n = n < FILE_ROOM - 1 ? n : FILE_ROOM - 1;
     while (n > 0 && all[n - 1] != '\n')
         n--;

@@ -11,7 +11,8 @@
  *   meet    the time until all members have met at a barrier: how far apart the cores are
  *
  * The last two are constants of a machine that is left alone.  The best that a node has shown is
- * kept in a file beside the locks of quiet.h, since a disturbance may outlast a process. */
+ * kept in a file beside the locks of quiet.h, since a disturbance may outlast a process; so is what
+ * the references of probes take at rest. */
 #ifndef KERF_FOOTING_H
 #define KERF_FOOTING_H
 

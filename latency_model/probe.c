@@ -27,10 +27,11 @@
 /* What it takes at rest is looked for in so many bursts of rounds, so far apart, on a node where it
  * is not known, and stays what it was then unless a probe is faster by so much: all ratios hang on
  * it, so it should rather be the same for all than the least ever seen. */
-#define SURVEY_BURSTS 6
-#define SURVEY_ROUNDS 30
-#define SURVEY_NAP_NS 300000000
-#define REST_FALL     0.08
+#define SURVEY_BURSTS  6
+#define SURVEY_ROUNDS  30
+#define SURVEY_NAP_NS  300000000
+#define SURVEY_MOST_NS 10000000000
+#define REST_FALL      0.08
 /* So many times the rounds that are wanted are made at most, where neighbours spoil them. */
 #define MAX_AGAIN 2
 /* Waiting for a disturbance to pass: at most so long in all, looking so often. */
@@ -184,9 +185,14 @@ static double median_reference_steps(const struct session *session)
 /* What the reference takes at rest, then every round beside it. */
 static void reject_by_pressure(struct session *session)
 {
-    double median = median_reference_steps(session);
     if (session->place->reference[0] == '\0')
         return;
+    for (uint32_t r = 0; r < session->n_rounds; r++) {
+        struct sample *sample = &session->sample[(size_t)r * session->n_items];
+        if (sample->rejection == PRESSED)
+            sample->rejection = ACCEPTED;
+    }
+    double median = median_reference_steps(session);
     session->rest_steps = session->known_steps;
     if (median > 0 && (session->rest_steps <= 0 || median < session->rest_steps * (1 - REST_FALL)))
         session->rest_steps = median;
@@ -207,23 +213,25 @@ static void reject_by_others(struct session *session)
     reject_by_pressure(session);
 }
 
-/* On a node that has not shown yet what the reference takes at rest. */
+/* On a node that has not shown yet what the reference takes at rest: without what stands beside it,
+ * which presses it too. */
 static int survey(struct session *session, struct err *err)
 {
+    struct session alone = *session;
     double least = 0;
-    for (int burst = 0; burst < SURVEY_BURSTS && !out_of_time(session); burst++) {
+    alone.n_items = 1;
+    alone.end_ns = clock_now_ns() + SURVEY_MOST_NS;
+    for (int burst = 0; burst < SURVEY_BURSTS && !out_of_time(&alone); burst++) {
         clock_nap_ns(SURVEY_NAP_NS);
-        for (session->n_rounds = 0; session->n_rounds < SURVEY_ROUNDS; session->n_rounds++) {
-            size_t at = (size_t)session->n_rounds * session->n_items;
-            if (run_round(session, &session->sample[at], err) != 0)
+        for (alone.n_rounds = 0; alone.n_rounds < SURVEY_ROUNDS && !out_of_time(&alone);
+             alone.n_rounds++)
+            if (run_round(&alone, &alone.sample[alone.n_rounds], err) != 0)
                 return -1;
-        }
-        reject_by_others(session);
-        double steps = median_reference_steps(session);
-        if (steps > 0 && (least <= 0 || steps < least))
-            least = steps;
+        reject_by_others(&alone);
+        if (alone.rest_steps > 0 && (least <= 0 || alone.rest_steps < least))
+            least = alone.rest_steps;
     }
-    session->known_steps = least;
+    session->known_steps = session->rest_steps = least;
     return 0;
 }
 
@@ -388,8 +396,8 @@ static int finish(const struct session *session, uint32_t n_warmup, struct probe
     return 0;
 }
 
-/* What pressed the reference may have pressed an item not at all or alike: the interval takes in
- * both, beside the share that was put right. */
+/* What pressed the reference, or disturbed it, may have slowed an item not at all or alike: the
+ * interval takes in both, beside the share that was put right. */
 static void admit_pressure(const struct session *session, struct probe_result *results)
 {
     double steps[PROBE_MAX_ROUNDS];
@@ -415,12 +423,14 @@ static int attempt(struct session *session, struct probe_result *results, struct
     if (finish(session, n_warmup, results, NULL) == 0)
         return 0;
     session->pressed = true;
-    if (session->rest_steps > 0 && finish(session, n_warmup, results, NULL) == 0) {
-        admit_pressure(session, results);
-        return 0;
+    if (session->rest_steps <= 0 || finish(session, n_warmup, results, NULL) != 0) {
+        session->noisy = true;
+        if (finish(session, n_warmup, results, err) != 0)
+            return -1;
     }
-    session->noisy = true;
-    return finish(session, n_warmup, results, err);
+    if (session->rest_steps > 0)
+        admit_pressure(session, results);
+    return 0;
 }
 
 /* The widest interval of the items against the reference, as a multiple of what was wanted. */
@@ -452,7 +462,8 @@ static bool has_waited_in_vain(const struct session *session)
 static int attempt_again(struct session *session, struct probe_result *results, struct err *err)
 {
     struct probe_result *first = malloc(session->n_items * sizeof *first);
-    bool noisy = session->noisy;
+    bool noisy = session->noisy, pressed = session->pressed;
+    double rest_steps = session->rest_steps;
     double width = excess(session, results);
     if (first == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");
@@ -465,6 +476,8 @@ static int attempt_again(struct session *session, struct probe_result *results, 
     if (!better) {
         memcpy(results, first, session->n_items * sizeof *first);
         session->noisy = noisy;
+        session->pressed = pressed;
+        session->rest_steps = rest_steps;
     }
     free(first);
     return 0;
@@ -487,21 +500,21 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
     if (session.n_rounds_most > PROBE_MAX_ROUNDS)
         session.n_rounds_most = PROBE_MAX_ROUNDS;
     session.known_steps = place->reference[0] != '\0' ? footing_recall_least(place->reference) : 0;
-    session.sample = calloc((size_t)session.n_rounds_most * n_items, sizeof *session.sample);
+    size_t n_rows = session.n_rounds_most > SURVEY_ROUNDS ? session.n_rounds_most : SURVEY_ROUNDS;
+    session.sample = calloc(n_rows * n_items, sizeof *session.sample);
     if (session.sample == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;
     }
-    bool strange = place->reference[0] != '\0' && session.known_steps <= 0 &&
-                   session.n_rounds_most >= SURVEY_ROUNDS;
-    int status = strange ? survey(&session, err) : 0;
+    bool unknown = place->reference[0] != '\0' && session.known_steps <= 0;
+    int status = unknown ? survey(&session, err) : 0;
     if (status == 0)
         status = attempt(&session, results, err);
     if (status == 0 && is_vague(&session, results) && !has_waited_in_vain(&session))
         status = attempt_again(&session, results, err);
     for (size_t i = 0; status == 0 && i < n_items; i++)
         results[i].noisy = is_vague(&session, results);
-    if (place->reference[0] != '\0')
+    if (status == 0 && place->reference[0] != '\0')
         footing_keep_least(place->reference, session.rest_steps, REST_FALL);
     free(session.sample);
     return status;

@@ -2,8 +2,8 @@
  *
  * One probe times several items against the first one, the reference: rounds in which every item
  * runs once in shuffled order, after a warm-up until times are stationary.  The value of an item in
- * a round is the ratio of its calm time (sample.h) to the reference's of the same round, so that
- * slow drift of the machine cancels.  A sample is rejected, and counted by cause, when the thread
+ * a round is the ratio of its calm time (sample.h) to the reference's of that round, so that slow
+ * drift of the machine cancels.  A sample is rejected, and counted by cause, when the thread
  * migrated, was switched out involuntarily more than allowed, the hypervisor stole time, fixed work
  * beside it was off (clock), or the team's cores were not what they can be (shared, apart:
  * footing.h).  Between rounds the probe waits for such times to pass, as long as its patience
@@ -55,7 +55,8 @@ struct probe_result {
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
     double median_lo_ns, median_hi_ns;    /* 95 % interval of the median (order statistics) */
-    double rest_ns; /* of the reference: its median at rest, which ratios are to */
+    double rest_ns; /* of the reference: its median at rest, which ratios are to (its plain median
+                     * where that is not known); 0 of the others */
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */
 };
 

@@ -35,7 +35,7 @@ struct sample_place {
 /* Why a sample does not count: the thread was on another core, the hypervisor took time, others ran
  * on the core (more often than a timer's tick explains), the clock was not what it is otherwise
  * (known only beside other samples; sample_take never says it), the team's cores were not what they
- * can be (footing.h), before or after, or the reference of the round took longer than it can, by
+ * can be (footing.h), before or after, or the reference of the round took much longer than at rest, by
  * pressure on a cache that is shared with other tenants (a probe alone says it). */
 enum rejection {
     ACCEPTED,

@@ -88,8 +88,8 @@ static unsigned long long build_mark(void)
 
 /* Of what pressed caches cost a reference a model of so many of its bytes is spared this power
  * (sample.h).  A token waits for weights alone: half of them stay where they are.  A prefill waits
- * for arithmetic, too, and its activations take room whatever the weights. tests/bench/bench_repeat
- * on a 2-core virtual machine with a shared cache. */
+ * for arithmetic, too, and its activations take room whatever the weights.  Fitted to what
+ * tests/bench/bench_repeat did on a 2-core virtual machine, tg32@b1 and pp128@b1. */
 static double spared_of(const struct workload *workload, double share_of_bytes)
 {
     double less = fmax(0, 1 - share_of_bytes);
@@ -98,18 +98,18 @@ static double spared_of(const struct workload *workload, double share_of_bytes)
 }
 
 /* Two probes of one pair differ by so much beyond what their rounds show (log ratios, standard
- * deviation): in decode the more, the more of the shared cache the candidate takes; measured
- * likewise. */
-static double between_of(const struct workload *workload, double share_of_bytes)
+ * deviation), and the more, the more of the shared cache the candidate takes; measured likewise.  Of
+ * models that no cache keeps no more is known. */
+static double between_of(double share_of_bytes)
 {
-    return workload->kind == WORKLOAD_DECODE ? 0.0046 + 0.006 * share_of_bytes : 0.004;
+    return 0.0045 + 0.006 * share_of_bytes;
 }
 
 /* The name of a reference that the last cache keeps together with its candidate, how the two share
  * its pressure, and what is not known of it. */
-static void name_reference(struct stand *stand, const struct model *reference,
-                           const struct model *candidate, const struct workload *workload,
-                           struct probe_plan *plan)
+static void set_reference(struct stand *stand, const struct model *reference,
+                          const struct model *candidate, const struct workload *workload,
+                          struct probe_plan *plan)
 {
     uint64_t bytes[2] = {model_weight_bytes(reference), model_weight_bytes(candidate)};
     uint64_t all = reference == candidate ? bytes[0] : bytes[0] + bytes[1];
@@ -117,13 +117,13 @@ static void name_reference(struct stand *stand, const struct model *reference,
     char name[32], *text = stand->place.reference;
 
     text[0] = '\0';
-    plan->between = between_of(workload, 0);
+    plan->between = between_of(0);
     if (all > machine_last_cache(stand->machine))
         return;
     snprintf(text, sizeof stand->place.reference, "%s/%s/%llu-bytes/%llx", stand->device.name,
              workload_format(workload, name), (unsigned long long)bytes[0], build_mark());
     stand->place.spared = spared_of(workload, share);
-    plan->between = between_of(workload, share);
+    plan->between = between_of(reference == candidate ? 0 : share);
 }
 
 int stand_time(struct stand *stand, struct forward *reference, struct forward *candidate,
@@ -137,7 +137,7 @@ int stand_time(struct stand *stand, struct forward *reference, struct forward *c
     struct probe_plan own = *plan;
 
     stand_recall(stand);
-    name_reference(stand, forward_model(reference), forward_model(candidate), workload, &own);
+    set_reference(stand, forward_model(reference), forward_model(candidate), workload, &own);
     for (int i = 0; i < 2 && stand->place.reference[0] != '\0'; i++)
         workload_run_settle(&run[i]);
     struct probe_item items[2] = {workload_run_item(&run[0]), workload_run_item(&run[1])};

@@ -3,7 +3,7 @@
  * Codes are bytes in natural order, so a dword of them holds four neighbours.  Masked where it lies
  * and converted, code m of a dword is 2^8m times too large; the activations it meets are as much
  * smaller, and wait in that order: x[4 * lane + m] in lane `lane` of register m.  The fourth code
- * is shifted down, since it might take the sign.  Rows are streamed as in decode_avx512.c. */
+ * is shifted down, since it might take the sign.  Rows are streamed as in meeting.h. */
 #include "evaluator/kernels/codes_avx2.h"
 #include "evaluator/kernels/float_avx2.h"
 

@@ -9,7 +9,7 @@
  *
  * and the sum of four codes times four activations is exact, three vpdpbusd with two shifts in
  * between.  What is rounded is the activation, by at most 2^-23 of the largest of its sixteen, and
- * after that what any float kernel rounds.  Rows are streamed as in decode_avx512.c. */
+ * after that what any float kernel rounds.  Rows are streamed as in meeting.h. */
 #include "evaluator/kernels/codes_avx512.h"
 #include "evaluator/kernels/float_avx512.h"
 

@@ -18,7 +18,7 @@
 enum {
     N_IN = 1536, /* six blocks of 256: more than one pass of every kernel's inner loop */
     ROWS = 19,   /* a full tile of 16 rows and a ragged rest */
-    COLS = 15,   /* with 8 and 4 of them every width of a tile */
+    COLS = 15,   /* with 8, 16 and 20 of them every width of a tile */
     WIDE = 37,   /* of matrix tiles a pair and a ragged one */
     STRIDE = ROWS + 3,
     HEAD_DIM = 96, /* of a row of the KV cache: three blocks, which no power of two divides */
@@ -138,7 +138,7 @@ static int check_act(enum format format, enum act_format act, const struct kerne
     if (memcmp(t.packed[0], t.packed[1], WIDE * act_bytes) != 0)
         return differs(err, "the packing", format_name(format));
     /* Fewer columns than tiles are for are those of a set that was tested before. */
-    static const size_t n_cols[] = {1, 2, 3, 4, 8, COLS, WIDE};
+    static const size_t n_cols[] = {1, 2, 3, 4, 8, COLS, 16, 20, WIDE};
     size_t n_narrow = sizeof n_cols / sizeof *n_cols - 1;
     size_t first = set->isa == ISA_AMX ? n_narrow : 0, n = set->isa == ISA_AMX ? 1 : n_narrow;
     for (size_t k = first; k < first + n; k++)

@@ -197,10 +197,13 @@ static void test_rest(int cpu)
                "a busy machine shows no rest");
             return;
         }
-        told(&teller[0], 0.97e6);
+        told(&teller[0], 0.99e6);
     }
-    ok(rest[0] > 0, "what the reference takes at rest is found out (%.4g)", rest[0]);
+    ok(is_near(rest[0], 1e6 / 6000, 0.9), "what the reference takes at rest is found out (%.4g)",
+       rest[0]);
     ok(rest[0] == rest[1], "and stays what it was when the reference is a little faster");
+    ok(is_near(results[1].ratio_mid, 0.5, 0.08) && is_near(results[0].rest_ns, 1e6, 0.08),
+       "which ratios are to (%.4f)", results[1].ratio_mid);
     told(&teller[0], 0.5e6);
     ok(probe_run(items, 2, &plan, &place, &rng, results, &err) != 0 || results[0].noisy ||
            results[0].n_accepted < plan.rounds_min ||
