@@ -23,7 +23,14 @@ static int ensure_op_table(struct workbench *bench, struct err *err)
     return table != NULL ? 0 : -1;
 }
 
-/* The parent against itself: its latency, and a ratio that must be 1 within its interval. */
+/* Its times at rest; `rest_steps` is what all probes of the study hold the parent against. */
+static void put_reference(cJSON *reference, const char *name, const struct probe_result *probe)
+{
+    evaluation_put_probe(reference, name, probe, probe->rest_ns);
+    cJSON_AddNumberToObject(cJSON_GetObjectItem(reference, name), "rest_steps", probe->rest_steps);
+}
+
+/* The parent against itself: its latency. */
 static int measure_reference(struct workbench *bench, const char *path, struct err *err)
 {
     struct forward *a = workbench_forward(bench, bench->parent_model, err);
@@ -39,8 +46,8 @@ static int measure_reference(struct workbench *bench, const char *path, struct e
     forward_destroy(a);
     cJSON *reference = status == 0 ? cJSON_CreateObject() : NULL;
     if (reference != NULL) {
-        evaluation_put_probe(reference, "decode", &pair[0].reference, pair[0].reference.rest_ns);
-        evaluation_put_probe(reference, "prefill", &pair[1].reference, pair[1].reference.rest_ns);
+        put_reference(reference, "decode", &pair[0].reference);
+        put_reference(reference, "prefill", &pair[1].reference);
         cJSON *device = cJSON_AddObjectToObject(reference, "device");
         cJSON_AddStringToObject(device, "name", bench->stand.device.name);
         cJSON_AddRawToObject(device, "details", bench->stand.device.details);

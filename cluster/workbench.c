@@ -59,12 +59,15 @@ static int open_reference(struct workbench *bench, struct err *err)
     char path[STUDY_PATH_MAX];
     struct config_json json;
     static const char *const pointer[2] = {"/decode/median_ns", "/prefill/median_ns"};
+    static const char *const rest[2] = {"/decode/rest_steps", "/prefill/rest_steps"};
     if (config_json_open(&json, study_path(bench->study, TABLE_REFERENCE, path), err) != 0)
         return -1;
     int status = 0;
     for (int i = 0; i < 2; i++) {
         const cJSON *node = config_json_get(&json, pointer[i]);
         bench->reference_ns[i] = cJSON_IsNumber(node) ? node->valuedouble : NAN;
+        const cJSON *steps = config_json_get(&json, rest[i]); /* older studies have none */
+        bench->rest_steps[i] = cJSON_IsNumber(steps) ? fmax(0, steps->valuedouble) : 0;
         if (!(bench->reference_ns[i] > 0)) {
             config_json_error(&json, pointer[i], err, "expected a time in ns; remove the file");
             status = -1;
@@ -173,9 +176,11 @@ int workbench_probe(struct workbench *bench, struct forward *reference, struct f
     if (quiet_probe_begin(bench->stand.quiet, err) != 0)
         return -1;
     int status = 0;
-    for (int i = 0; i < 2 && status == 0; i++)
+    for (int i = 0; i < 2 && status == 0; i++) {
+        bench->stand.place.rest_steps = bench->rest_steps[i];
         status =
             probe_workload(bench, reference, candidate, workload[i], &plan, &rng, &pair[i], err);
+    }
     quiet_probe_end(bench->stand.quiet);
     return status;
 }

@@ -31,6 +31,7 @@ struct workbench {
     /* Behind workbench_open_latencies only. */
     struct op_table *ops;
     double reference_ns[2]; /* decode, prefill: of the parent, measured once a study */
+    double rest_steps[2];   /* the same, in the units of sample_place; 0 where it is not known */
 };
 
 /* Machine, team, kernels, parent, tokenizer, held-out tokens. */

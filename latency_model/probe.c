@@ -194,7 +194,8 @@ static void reject_by_pressure(struct session *session)
     }
     double median = median_reference_steps(session);
     session->rest_steps = session->known_steps;
-    if (median > 0 && (session->rest_steps <= 0 || median < session->rest_steps * (1 - REST_FALL)))
+    double fallen = session->place->rest_steps > 0 ? 0 : session->rest_steps * (1 - REST_FALL);
+    if (median > 0 && (session->rest_steps <= 0 || median < fallen))
         session->rest_steps = median;
     for (uint32_t r = 0; r < session->n_rounds && session->rest_steps > 0; r++) {
         struct sample *sample = &session->sample[(size_t)r * session->n_items];
@@ -321,8 +322,10 @@ static void summarize(const struct session *session, size_t item, struct probe_r
     result->median_ns = stats_quantile(sorted, n, 0.5);
     result->p90_ns = stats_quantile(sorted, n, 0.9);
     result->mean_ns = stats_mean(sorted, n);
-    if (item == 0)
+    if (item == 0) {
         result->rest_ns = rest_ns(session);
+        result->rest_steps = session->rest_steps;
+    }
     stats_median_interval(sorted, n, &result->median_lo_ns, &result->median_hi_ns);
     double lo, hi, between = item > 0 ? between_half(session) : 0;
     double mid = stats_hodges_lehmann(log_ratio, n, &lo, &hi);
@@ -499,22 +502,24 @@ int probe_run(const struct probe_item *items, size_t n_items, const struct probe
     session.n_rounds_most = plan.rounds_max * MAX_AGAIN;
     if (session.n_rounds_most > PROBE_MAX_ROUNDS)
         session.n_rounds_most = PROBE_MAX_ROUNDS;
-    session.known_steps = place->reference[0] != '\0' ? footing_recall_least(place->reference) : 0;
+    bool named = place->reference[0] != '\0';
+    if (named)
+        session.known_steps =
+            place->rest_steps > 0 ? place->rest_steps : footing_recall_least(place->reference);
     size_t n_rows = session.n_rounds_most > SURVEY_ROUNDS ? session.n_rounds_most : SURVEY_ROUNDS;
     session.sample = calloc(n_rows * n_items, sizeof *session.sample);
     if (session.sample == NULL) {
         err_set(err, ERR_MEMORY, "probe: out of memory");
         return -1;
     }
-    bool unknown = place->reference[0] != '\0' && session.known_steps <= 0;
-    int status = unknown ? survey(&session, err) : 0;
+    int status = named && session.known_steps <= 0 ? survey(&session, err) : 0;
     if (status == 0)
         status = attempt(&session, results, err);
     if (status == 0 && is_vague(&session, results) && !has_waited_in_vain(&session))
         status = attempt_again(&session, results, err);
     for (size_t i = 0; status == 0 && i < n_items; i++)
         results[i].noisy = is_vague(&session, results);
-    if (status == 0 && place->reference[0] != '\0')
+    if (status == 0 && named && place->rest_steps <= 0)
         footing_keep_least(place->reference, session.rest_steps, REST_FALL);
     free(session.sample);
     return status;

@@ -9,7 +9,8 @@
  * footing.h).  Between rounds the probe waits for such times to pass, as long as its patience
  * lasts.  A round counts only where reference and item are both accepted.  Where the place tells
  * how the reference feels pressed caches (sample.h), ratios are put right for that: they are those
- * to the reference at rest.  What that is, the first probe on a node finds out in some seconds.
+ * to the reference at rest.  What that is the place says, or the first probe on a node finds it out
+ * in some seconds.
  *
  * Stops when every item's interval is narrower than wanted, or at the cap.  Where too few samples
  * survive even there, the machine was not quiet: all samples that stayed on their core then count.
@@ -54,7 +55,9 @@ struct probe_result {
     double sample_ns[PROBE_MAX_ROUNDS]; /* accepted samples in the order measured */
     double ratio[PROBE_MAX_ROUNDS];     /* to the reference of the same round; n_accepted of them */
     double min_ns, p10_ns, median_ns, p90_ns, mean_ns;
-    double median_lo_ns, median_hi_ns;    /* 95 % interval of the median (order statistics) */
+    double median_lo_ns, median_hi_ns; /* 95 % interval of the median (order statistics) */
+    double rest_steps; /* of the reference: its calm time at rest, as sample_place has it; 0 where
+                        * that is not known, and of the others */
     double rest_ns; /* of the reference: its median at rest, which ratios are to (its plain median
                      * where that is not known); 0 of the others */
     double ratio_mid, ratio_lo, ratio_hi; /* Hodges-Lehmann of log ratios, 95 % interval */

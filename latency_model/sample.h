@@ -27,6 +27,9 @@ struct sample_place {
      * footing.clock_ns, as this node has shown it.  Empty where weights come from memory, of which
      * neighbours always take a share. */
     char reference[224];
+    /* That time, where the caller knows better: all probes of a study should hold theirs against
+     * one.  0: as the node has shown. */
+    double rest_steps;
     /* Where there is such a name: ratios are multiplied by this power of how much longer than at
      * rest the reference took; 1 where pressed caches slow the items beside it not at all. */
     double spared;
@@ -35,8 +38,8 @@ struct sample_place {
 /* Why a sample does not count: the thread was on another core, the hypervisor took time, others ran
  * on the core (more often than a timer's tick explains), the clock was not what it is otherwise
  * (known only beside other samples; sample_take never says it), the team's cores were not what they
- * can be (footing.h), before or after, or the reference of the round took much longer than at rest, by
- * pressure on a cache that is shared with other tenants (a probe alone says it). */
+ * can be (footing.h), before or after, or the reference of the round took much longer than at rest,
+ * by pressure on a cache that is shared with other tenants (a probe alone says it). */
 enum rejection {
     ACCEPTED,
     MIGRATED,

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +84,10 @@ static void name_of(const char *path, char name[NAME_ROOM])
     name[strcspn(name, ".")] = '\0';
 }
 
+/* What the first probe of each workload finds the reference to take at rest is for all that follow,
+ * as in a study; processes share it. */
+static double *rest_steps;
+
 static void probe_both(const char *reference, const char *candidate, struct rng *rng, FILE *out)
 {
     static struct probe_result results[2];
@@ -103,7 +108,9 @@ static void probe_both(const char *reference, const char *candidate, struct rng 
     name_of(candidate, name);
     for (size_t w = 0; w < N_WORKLOADS; w++) {
         int64_t start = clock_now_ns();
+        stand.place.rest_steps = rest_steps[w];
         demand(stand_probe(&stand, &pair, &workloads[w], &plan, rng, results, &err) == 0, err.text);
+        rest_steps[w] = results[0].rest_steps;
         write_trial(out, name, &workloads[w], &results[1], (double)(clock_now_ns() - start) * 1e-9);
     }
     for (int i = 0; i < 2; i++) {
@@ -118,7 +125,10 @@ static void measure(const char *path, double seconds, char **files, int n_candid
     FILE *out = fopen(path, "a");
     int64_t end = clock_now_ns() + (int64_t)(seconds * 1e9);
 
+    rest_steps = mmap(NULL, N_WORKLOADS * sizeof *rest_steps, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     demand(out != NULL, "the file cannot be written");
+    demand(rest_steps != MAP_FAILED, "out of memory");
     for (int i = 0; clock_now_ns() < end; i++) {
         const char *candidate = files[1 + i % n_candidates];
         int status = 0;

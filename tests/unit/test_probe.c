@@ -204,6 +204,12 @@ static void test_rest(int cpu)
     ok(rest[0] == rest[1], "and stays what it was when the reference is a little faster");
     ok(is_near(results[1].ratio_mid, 0.5, 0.08) && is_near(results[0].rest_ns, 1e6, 0.08),
        "which ratios are to (%.4f)", results[1].ratio_mid);
+    place.rest_steps = rest[0] / 2;
+    told(&teller[0], 1e6);
+    if (probe_run(items, 2, &plan, &place, &rng, results, &err) == 0)
+        ok(results[0].rest_steps == rest[0] / 2 && footing_recall_least(place.reference) == rest[0],
+           "who says what it is is believed, and the node keeps its own");
+    place.rest_steps = 0;
     told(&teller[0], 0.5e6);
     ok(probe_run(items, 2, &plan, &place, &rng, results, &err) != 0 || results[0].noisy ||
            results[0].n_accepted < plan.rounds_min ||
