@@ -18,7 +18,7 @@
 /* Fewer ratios than this have no 95 % interval at all. */
 #define MIN_ACCEPTED 6
 /* Where probes differ by about what is wanted, rounds need not add more than this share of it. */
-#define OWN_SHARE 0.4
+#define OWN_SHARE 0.6
 /* An interval so many times as wide as wanted says little. */
 #define VAGUE 5.0
 /* The reference may take so much longer than at rest before its caches count as pressed by others;
