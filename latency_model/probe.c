@@ -215,12 +215,13 @@ static void reject_by_others(struct session *session)
 }
 
 /* On a node that has not shown yet what the reference takes at rest: without what stands beside it,
- * which presses it too. */
+ * which presses it too.  A machine that is too busy for that is not waited for. */
 static int survey(struct session *session, struct err *err)
 {
     struct session alone = *session;
     double least = 0;
     alone.n_items = 1;
+    alone.waited_ns = MAX_WAIT_NS;
     alone.end_ns = clock_now_ns() + SURVEY_MOST_NS;
     for (int burst = 0; burst < SURVEY_BURSTS && !out_of_time(&alone); burst++) {
         clock_nap_ns(SURVEY_NAP_NS);
@@ -229,7 +230,9 @@ static int survey(struct session *session, struct err *err)
             if (run_round(&alone, &alone.sample[alone.n_rounds], err) != 0)
                 return -1;
         reject_by_others(&alone);
-        if (alone.rest_steps > 0 && (least <= 0 || alone.rest_steps < least))
+        if (alone.rest_steps <= 0)
+            break;
+        if (least <= 0 || alone.rest_steps < least)
             least = alone.rest_steps;
     }
     session->known_steps = session->rest_steps = least;
