@@ -4,7 +4,6 @@
  * missing. */
 #include "cluster/evaluation_parts.h"
 #include "cluster/preparation.h"
-#include "space/base/clock.h"
 #include "space/base/err.h"
 #include "space/base/file.h"
 #include "space/base/log.h"
@@ -12,8 +11,6 @@
 #include <string.h>
 
 #define REFERENCE_ROUNDS_MIN 30
-/* All latencies of a study hang on the parent's: while it is noisy it is measured again. */
-#define REFERENCE_AGAIN_NS 20000000000 /* no attempt begins later */
 
 static int ensure_op_table(struct workbench *bench, struct err *err)
 {
@@ -38,14 +35,11 @@ static void put_reference(cJSON *reference, const char *name, const struct probe
 static int probe_reference(struct workbench *bench, struct forward *a, struct forward *b,
                            struct probe_pair pair[2], struct err *err)
 {
-    int64_t start = clock_now_ns();
-    do {
-        if (workbench_probe(bench, a, b, REFERENCE_ROUNDS_MIN, bench->study->rounds_max, 0, pair,
-                            err) != 0)
-            return -1;
-        if (!pair[0].reference.noisy && !pair[1].reference.noisy)
-            return 0;
-    } while (clock_now_ns() - start < REFERENCE_AGAIN_NS);
+    if (workbench_probe(bench, a, b, REFERENCE_ROUNDS_MIN, bench->study->rounds_max, 0, pair,
+                        err) != 0)
+        return -1;
+    if (!pair[0].reference.noisy && !pair[1].reference.noisy)
+        return 0;
     log_warn("prepare", "the parent's latency is noisy, and all others hang on it: quieten the "
                         "machine, remove " TABLE_REFERENCE " and start again");
     return 0;

@@ -29,8 +29,8 @@
  * it, so it should rather be the same for all than the least ever seen. */
 #define SURVEY_BURSTS  6
 #define SURVEY_ROUNDS  30
-#define SURVEY_NAP_NS  300000000
-#define SURVEY_MOST_NS 10000000000
+#define SURVEY_NAP_NS  100000000
+#define SURVEY_MOST_NS 4000000000
 #define REST_FALL      0.08
 /* So many times the rounds that are wanted are made at most, where neighbours spoil them. */
 #define MAX_AGAIN 2
