@@ -57,9 +57,9 @@ INLINE void rows_floats(load_fn *load, size_t element, const struct meeting *m)
         rows_columns(load, element, m, c, m->n_cols - c < 2 ? 1 : 2);
 }
 
-DECODE(avx2, F16, rows_floats(load_f16_8, 2, m))
-DECODE(avx2, BF16, rows_floats(load_bf16_8, 2, m))
-DECODE(avx2, F32, rows_floats(load_f32_8, 4, m))
+DECODE(avx2, float_F16, rows_floats(load_f16_8, 2, m))
+DECODE(avx2, float_BF16, rows_floats(load_bf16_8, 2, m))
+DECODE(avx2, float_F32, rows_floats(load_f32_8, 4, m))
 
 /* ---- many columns ---- */
 
@@ -183,20 +183,9 @@ static kernel_unpack_fn *unpack_of[N_FORMATS];
             tile_float(unpack_of[FORMAT_##name], block, bytes, w, row_bytes, n_rows, n_in, act,    \
                        act_bytes, n_cols, out, out_stride);                                        \
         else                                                                                       \
-            DECODE_##name(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out, out_stride);    \
+            decode_float_##name##_avx2(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,    \
+                                       out_stride);                                                \
     }
-#define DECODE_Q2_K(...)   decode_float_Q2_K_avx2(__VA_ARGS__)
-#define DECODE_Q3_K(...)   decode_float_Q3_K_avx2(__VA_ARGS__)
-#define DECODE_IQ4_NL(...) decode_float_IQ4_NL_avx2(__VA_ARGS__)
-#define DECODE_Q4_0(...)   decode_float_Q4_0_avx2(__VA_ARGS__)
-#define DECODE_Q4_K(...)   decode_float_Q4_K_avx2(__VA_ARGS__)
-#define DECODE_Q5_0(...)   decode_float_Q5_0_avx2(__VA_ARGS__)
-#define DECODE_Q5_K(...)   decode_float_Q5_K_avx2(__VA_ARGS__)
-#define DECODE_Q6_K(...)   decode_float_Q6_K_avx2(__VA_ARGS__)
-#define DECODE_Q8_0(...)   decode_float_Q8_0_avx2(__VA_ARGS__)
-#define DECODE_F16(...)    decode_F16_avx2(__VA_ARGS__)
-#define DECODE_BF16(...)   decode_BF16_avx2(__VA_ARGS__)
-#define DECODE_F32(...)    decode_F32_avx2(__VA_ARGS__)
 FORMATS(MATMUL)
 
 void float_avx2_fill(struct kernels *set)

@@ -51,7 +51,7 @@ static inline __m256 load_f32_8(const void *p, size_t n)
 enum { FEW_COLUMNS = 5, FEW_FLOAT = 12 };
 
 /* A few columns of float rows (float_avx2.c); arguments as kernel_matmul_fn. */
-kernel_matmul_fn decode_F16_avx2, decode_BF16_avx2, decode_F32_avx2;
+kernel_matmul_fn decode_float_F16_avx2, decode_float_BF16_avx2, decode_float_F32_avx2;
 
 /* At most FEW_COLUMNS of quantized rows (decode_float_avx2.c); arguments as kernel_matmul_fn. */
 kernel_matmul_fn decode_float_Q2_K_avx2, decode_float_Q3_K_avx2, decode_float_Q4_K_avx2,

@@ -65,9 +65,9 @@ INLINE void rows_floats(load_fn *load, size_t element, const struct meeting *m)
                 _mm512_reduce_add_ps(sum[c][r]);
 }
 
-DECODE(avx512, F16, rows_floats(load_f16_16, 2, m))
-DECODE(avx512, BF16, rows_floats(load_bf16_16, 2, m))
-DECODE(avx512, F32, rows_floats(load_f32_16, 4, m))
+DECODE(avx512, float_F16, rows_floats(load_f16_16, 2, m))
+DECODE(avx512, float_BF16, rows_floats(load_bf16_16, 2, m))
+DECODE(avx512, float_F32, rows_floats(load_f32_16, 4, m))
 
 /* ---- many columns ---- */
 
@@ -311,20 +311,9 @@ INLINE fill_fn *fill_of(enum format format)
             tile_float(fill_of(FORMAT_##name), unpack_of[FORMAT_##name], block, bytes, w,          \
                        row_bytes, n_rows, n_in, act, act_bytes, n_cols, out, out_stride);          \
         else                                                                                       \
-            DECODE_##name(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out, out_stride);    \
+            decode_float_##name##_avx512(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,  \
+                                         out_stride);                                              \
     }
-#define DECODE_Q2_K(...)   decode_float_Q2_K_avx512(__VA_ARGS__)
-#define DECODE_Q3_K(...)   decode_float_Q3_K_avx512(__VA_ARGS__)
-#define DECODE_IQ4_NL(...) decode_float_IQ4_NL_avx512(__VA_ARGS__)
-#define DECODE_Q4_0(...)   decode_float_Q4_0_avx512(__VA_ARGS__)
-#define DECODE_Q4_K(...)   decode_float_Q4_K_avx512(__VA_ARGS__)
-#define DECODE_Q5_0(...)   decode_float_Q5_0_avx512(__VA_ARGS__)
-#define DECODE_Q5_K(...)   decode_float_Q5_K_avx512(__VA_ARGS__)
-#define DECODE_Q6_K(...)   decode_float_Q6_K_avx512(__VA_ARGS__)
-#define DECODE_Q8_0(...)   decode_float_Q8_0_avx512(__VA_ARGS__)
-#define DECODE_F16(...)    decode_F16_avx512(__VA_ARGS__)
-#define DECODE_BF16(...)   decode_BF16_avx512(__VA_ARGS__)
-#define DECODE_F32(...)    decode_F32_avx512(__VA_ARGS__)
 FORMATS(MATMUL)
 
 void float_avx512_fill(struct kernels *set)

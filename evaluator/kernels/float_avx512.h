@@ -32,7 +32,7 @@ static inline __m512 load_f32_16(const void *p, __mmask16 mask)
 enum { FEW_COLUMNS = 7, FEW_FLOAT = 12 };
 
 /* A few columns of float rows (float_avx512.c); arguments as kernel_matmul_fn. */
-kernel_matmul_fn decode_F16_avx512, decode_BF16_avx512, decode_F32_avx512;
+kernel_matmul_fn decode_float_F16_avx512, decode_float_BF16_avx512, decode_float_F32_avx512;
 
 /* At most FEW_COLUMNS of quantized rows (decode_float_avx512.c); arguments as kernel_matmul_fn. */
 kernel_matmul_fn decode_float_Q2_K_avx512, decode_float_Q3_K_avx512, decode_float_Q4_K_avx512,

@@ -66,28 +66,15 @@ static void pack_q8_k(const float *x, size_t n_in, void *packed)
     pack(x, n_in, BLOCK_K, packed);
 }
 
-/* Up to `few` columns do not repay the filling of a tile. */
-#define MATMUL(name, few)                                                                          \
-    static void matmul_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
-                              const void *act, size_t act_bytes, size_t n_cols, float *out,        \
-                              size_t out_stride)                                                   \
-    {                                                                                              \
-        if (n_cols > (few))                                                                        \
-            tile_##name##_avx2(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,            \
-                               out_stride);                                                        \
-        else                                                                                       \
-            decode_##name##_avx2(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,          \
-                                 out_stride);                                                      \
-    }
-MATMUL(Q2_K, 8)
-MATMUL(Q3_K, 8)
-MATMUL(IQ4_NL, 8)
-MATMUL(Q4_0, 4)
-MATMUL(Q4_K, 8)
-MATMUL(Q5_0, 4)
-MATMUL(Q5_K, 8)
-MATMUL(Q6_K, 8)
-MATMUL(Q8_0, 8)
+INT8_MATMUL(avx2, Q2_K, 8)
+INT8_MATMUL(avx2, Q3_K, 8)
+INT8_MATMUL(avx2, IQ4_NL, 8)
+INT8_MATMUL(avx2, Q4_0, 4)
+INT8_MATMUL(avx2, Q4_K, 8)
+INT8_MATMUL(avx2, Q5_0, 4)
+INT8_MATMUL(avx2, Q5_K, 8)
+INT8_MATMUL(avx2, Q6_K, 8)
+INT8_MATMUL(avx2, Q8_0, 8)
 
 void int8_avx2_fill(struct kernels *set)
 {

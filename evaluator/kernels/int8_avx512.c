@@ -158,28 +158,15 @@ static void pack_q8_k(const float *x, size_t n_in, void *packed)
     pack(x, n_in, BLOCK_K, packed);
 }
 
-/* Up to `few` columns do not repay the filling of a tile. */
-#define MATMUL(name, few)                                                                          \
-    static void matmul_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
-                              const void *act, size_t act_bytes, size_t n_cols, float *out,        \
-                              size_t out_stride)                                                   \
-    {                                                                                              \
-        if (n_cols > (few))                                                                        \
-            tile_##name##_avx512(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,          \
-                                 out_stride);                                                      \
-        else                                                                                       \
-            decode_##name##_avx512(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out,        \
-                                   out_stride);                                                    \
-    }
-MATMUL(Q2_K, 3)
-MATMUL(Q3_K, 3)
-MATMUL(IQ4_NL, 3)
-MATMUL(Q4_0, 3)
-MATMUL(Q4_K, 3)
-MATMUL(Q5_0, 3)
-MATMUL(Q5_K, 3)
-MATMUL(Q6_K, 4)
-MATMUL(Q8_0, 4)
+INT8_MATMUL(avx512, Q2_K, 3)
+INT8_MATMUL(avx512, Q3_K, 3)
+INT8_MATMUL(avx512, IQ4_NL, 3)
+INT8_MATMUL(avx512, Q4_0, 3)
+INT8_MATMUL(avx512, Q4_K, 3)
+INT8_MATMUL(avx512, Q5_0, 3)
+INT8_MATMUL(avx512, Q5_K, 3)
+INT8_MATMUL(avx512, Q6_K, 4)
+INT8_MATMUL(avx512, Q8_0, 4)
 
 void int8_avx512_fill(struct kernels *set)
 {

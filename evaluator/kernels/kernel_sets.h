@@ -30,7 +30,7 @@ void layer_avx512_fill(struct kernels *set);
 void moments_avx512_fill(struct kernels *set);
 void cache_avx512_fill(struct kernels *set);
 void attend_avx512_fill(struct kernels *set); /* behind packing and unpacking */
-void int8_amx_fill(struct kernels *set); /* both: behind what serves few columns */
+void int8_amx_fill(struct kernels *set);      /* both: behind what serves few columns */
 void float_amx_fill(struct kernels *set);
 
 /* Whether the processor has matrix tiles of int8 and bf16. */
@@ -59,6 +59,16 @@ static inline size_t attend_pieces(size_t head_dim)
     return (head_dim + 31) / 32 * 32;
 }
 #define LOG2_E 0x1.715476p+0f
+
+/* matmul_NAME of an instruction set: up to `few` columns do not repay the filling of a tile. */
+#define INT8_MATMUL(isa, name, few)                                                                \
+    static void matmul_##name(const void *w, size_t row_bytes, size_t n_rows, size_t n_in,         \
+                              const void *act, size_t act_bytes, size_t n_cols, float *out,        \
+                              size_t out_stride)                                                   \
+    {                                                                                              \
+        kernel_matmul_fn *matmul = n_cols > (few) ? tile_##name##_##isa : decode_##name##_##isa;   \
+        matmul(w, row_bytes, n_rows, n_in, act, act_bytes, n_cols, out, out_stride);               \
+    }
 
 /* 0 when every entry of `set` reproduces `reference` on a fixed input; -1 with ERR_INTERNAL and
  * the name of the first entry that does not. */

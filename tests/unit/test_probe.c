@@ -233,7 +233,8 @@ static void test_pressure(int cpu)
         ok(err.code == ERR_RESOURCE, "a busy machine is refused: %s", err.text);
         return;
     }
-    ok(results[0].rejected[PRESSED] > 0 || results[0].noisy, "a reference slower than the node has shown is pressed");
+    ok(results[0].rejected[PRESSED] > 0 || results[0].noisy,
+       "a reference slower than the node has shown is pressed");
     ok(is_near(results[1].ratio_mid, 0.5 * pow(1.5, 0.25), 0.12),
        "its ratio is put right by what the item was spared (%.3f)", results[1].ratio_mid);
     ok(results[1].ratio_lo < results[1].ratio_mid * 0.96 &&
